@@ -1,0 +1,1 @@
+"""What runs: launching, supervising and instrumenting training, and the built-in workloads."""

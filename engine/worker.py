@@ -1,0 +1,89 @@
+"""The training process: ``python -m engine.worker RUN_DIR``. It alone writes events.jsonl."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from configs.errors import NoraError, StorageError
+from configs.load import digest, read_config
+from engine.controls import Controls
+from engine.environment import capture
+from engine.watch import RunStopped, Watch
+from engine.workloads import workload_for
+from sessions import events
+from sessions.files import write_atomic
+from sessions.log import EventLog
+from sessions.paths import SessionPaths
+
+EXIT_FAILED, EXIT_STORAGE, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 4, 6, 130
+
+
+def main(folder: Path, attempt: int) -> int:
+    paths = SessionPaths(folder)
+    config = read_config(paths.config)
+    log = EventLog(paths.events)
+    workload = workload_for(config)
+    plan = workload.plan(config)
+    log.append(
+        events.RunStarted(
+            run_id=paths.run_id,
+            name=paths.run_id,
+            workload=config.workload,
+            mode=config.mode,
+            regime=config.regime,
+            violation=config.violation,
+            seed=config.seed,
+            config_digest=digest(config),
+            attempt=attempt,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            job_id=os.environ.get("SLURM_JOB_ID"),
+            total_steps=plan.total_steps,
+            total_epochs=plan.total_epochs,
+            tags=config.tags,
+        )
+    )
+    watch = Watch(paths, log, Controls(paths))
+    _obey_signals(watch)
+    started = time.monotonic()
+    try:
+        write_atomic(paths.env, json.dumps(capture(config.seed, Path.cwd()), indent=2).encode())
+        watch.begin(plan.total_steps)
+        summary = workload.run(config, watch) | {"seconds": time.monotonic() - started}
+        end = events.RunFinished(status="completed", reason="all steps done", exit_code=0, summary=summary)
+    except RunStopped as stop:
+        watch.stopped()
+        code = EXIT_INTERRUPTED if stop.signal else EXIT_STOPPED
+        end = events.RunFinished(status="stopped", reason=str(stop), exit_code=code)
+    except NoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        end = events.RunFinished(status="failed", reason=str(error), exit_code=error.exit_code)
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        code = EXIT_STORAGE if isinstance(error, OSError) else EXIT_FAILED
+        end = events.RunFinished(status="failed", reason=reason, exit_code=code)
+    try:
+        log.append(end)
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_STORAGE
+    return end.exit_code
+
+
+def _obey_signals(watch: Watch) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
+        watch.interrupt(signal.Signals(number).name)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,179 @@
+"""Follow one run in a terminal or a log: a progress line, the end in words, the run's own exit code."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Literal, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from nora_tui.cli.output import harmless, print_json
+from nora_tui.cli.show import as_object
+from nora_tui.format import duration, value
+from nora_tui.headline import headline
+from sessions.paths import SessionPaths
+from sessions.requests import Stop, ask
+from sessions.state import SessionState
+from sessions.store import SessionReader
+from sessions.tail import LineTail, wakes
+
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+PLAIN_INTERVAL = 5.0
+"""Seconds between two progress lines where there is no terminal."""
+
+
+class Display(Protocol):
+    def show(self, state: SessionState) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def follow(paths: SessionPaths, *, on_interrupt: Literal["stop", "leave"], as_json: bool = False) -> int:
+    """Show the run until it ends, and return its exit code.
+
+    Ctrl+C ends the run after its current step, or with "leave" only this view of it; a second Ctrl+C leaves at once.
+    """
+    console = Console(stderr=True, highlight=False)
+    display: Display = BarDisplay(console) if console.is_terminal and not as_json else PlainDisplay(console, as_json)
+    reader = SessionReader(paths, curves=as_json)
+    interrupted = False
+    while True:
+        try:
+            _until_ended(reader, display)
+            break
+        except KeyboardInterrupt:
+            if on_interrupt == "leave" or interrupted:
+                display.close()
+                console.print(f"left; {paths.run_id} goes on, `nora watch {paths.run_id}` comes back to it")
+                return EXIT_INTERRUPTED
+            interrupted = True
+            _interrupt(reader)
+            console.print("stopping after the current step; Ctrl+C again leaves it to itself")
+    display.close()
+    if as_json:
+        print_json(as_object(reader))
+    else:
+        console.print(_ending(reader.state))
+    return _exit_code(reader.state)
+
+
+def _until_ended(reader: SessionReader, display: Display) -> None:
+    for _ in wakes([reader.paths.root], threading.Event()):
+        while reader.poll(seconds=0.2):
+            display.show(reader.state)
+        display.show(reader.state)
+        if reader.state.ended:
+            return
+
+
+def _interrupt(reader: SessionReader) -> None:
+    """Interrupt the run as Ctrl+C would have, or ask it to stop where it runs on another host or has yet to begin."""
+    state = reader.state
+    if state.pid is not None and state.supervisor_pid is not None and state.supervisor_host == socket.gethostname():
+        os.kill(state.supervisor_pid, signal.SIGINT)
+    else:
+        ask(reader.paths, Stop(via="cli", reason="Ctrl+C"))
+
+
+def _exit_code(state: SessionState) -> int:
+    return EXIT_FAILED if state.exit_code is None else state.exit_code
+
+
+def _ending(state: SessionState) -> Text:
+    took = ""
+    if state.started_at and state.finished_at:
+        took = " in " + duration((state.finished_at - state.started_at).total_seconds())
+    parts = [f"{state.run_id} {state.status}{took}"]
+    if state.status != "completed":
+        parts.append(harmless(state.reason))
+    parts += [f"{label} {value(number)}" for label, number in headline(state, most=3)]
+    return Text(" · ".join(parts), style="green" if state.status == "completed" else "yellow")
+
+
+class BarDisplay:
+    """A progress bar that is drawn over itself."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            refresh_per_second=8,
+        )
+        self._task = self._progress.add_task("starting", total=None, figures="")
+        self._progress.start()
+
+    def show(self, state: SessionState) -> None:
+        figures = Text(_figures(state))
+        what = state.phase.name if state.phase else state.status
+        self._progress.update(
+            self._task,
+            description=f"{state.run_id} [dim]{what}[/]",
+            completed=state.step,
+            total=state.total_steps,
+            figures=figures.plain,
+        )
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class PlainDisplay:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self, console: Console, silent: bool) -> None:
+        self._console = console
+        self._silent = silent
+        self._shown_at = -PLAIN_INTERVAL
+        self._last = ""
+
+    def show(self, state: SessionState) -> None:
+        now = time.monotonic()
+        line = _figures(state)
+        if self._silent or now - self._shown_at < PLAIN_INTERVAL or line == self._last:
+            return
+        self._shown_at, self._last = now, line
+        self._console.print(Text(f"{state.run_id} · {line}"), soft_wrap=True)
+
+    def close(self) -> None:
+        pass
+
+
+def _figures(state: SessionState) -> str:
+    parts = [f"{state.step}/{state.total_steps}" if state.total_steps else f"step {state.step}"]
+    if state.epoch is not None and state.total_epochs:
+        parts.append(f"epoch {state.epoch:.1f}/{state.total_epochs}")
+    if state.samples_per_second:
+        parts.append(f"{state.samples_per_second:,.0f}/s")
+    if state.eta_seconds is not None:
+        parts.append(f"{duration(state.eta_seconds)} left")
+    parts += [f"{label} {value(number)}" for label, number in headline(state)]
+    return " · ".join(parts)
+
+
+def stream(paths: SessionPaths) -> int:
+    """Print every event as a JSON line, from the first, until the run ends; return its exit code."""
+    reader = SessionReader(paths, curves=False)
+    tail = LineTail(paths.events)
+    out = sys.stdout.buffer
+    try:
+        for _ in wakes([paths.root], threading.Event()):
+            reader.poll()
+            ended = reader.state.ended  # before the lines are read, so that the last ones are not missed
+            more = True
+            while more:
+                chunk = tail.read()
+                out.writelines(line + b"\n" for line in chunk.lines)
+                more = chunk.more
+            out.flush()
+            if ended:
+                break
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return _exit_code(reader.state)

@@ -1,0 +1,82 @@
+"""A run as one object, for ``nora show`` and every ``--json``."""
+
+from typing import Any
+
+import msgspec
+
+from sessions.store import SessionReader
+
+_COUNTED = ("violations", "proposals", "resolutions", "actions", "refused", "checkpoints", "artifacts", "notes", "logs")
+
+
+def as_object(reader: SessionReader) -> dict[str, Any]:
+    """Return the folded state for JSON; non-finite floats are left as floats.
+
+    ``metrics`` is {split: {name: {last, best, step}}}, where ``step`` is that of the last value and ``best`` the best
+    finite one.
+    """
+    state = reader.state
+    fields = {name: getattr(state, name) for name in state.__struct_fields__ if name not in ("run_id", "latest")}
+    violations = [_plain(event) | {"outcome": state.outcomes.get(event.id)} for event in state.violations]
+    return (
+        {"run": state.run_id, "path": str(reader.paths.root)}
+        | {name: value for name, value in fields.items() if name not in (*_COUNTED, "outcomes")}
+        | {"phase": state.phase.name if state.phase else None, "metrics": metrics_of(reader), "violations": violations}
+        | {name: [_plain(event) for event in getattr(state, name)] for name in _COUNTED[1:]}
+    )
+
+
+def metrics_of(reader: SessionReader) -> dict[str, dict[str, dict[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for split, name in reader.series.metrics():
+        last, best = reader.series.last(split, name), reader.series.best(split, name)
+        found.setdefault(split, {})[name] = {"last": last.value, "best": best.value, "step": last.step}
+    return found
+
+
+def _plain(event: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+def print_run(reader: SessionReader) -> None:
+    """Print the run for people."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from nora_tui.cli.output import harmless
+    from nora_tui.format import duration, status_text, value
+
+    state = reader.state
+    console = Console(highlight=False)
+    console.print(Text(state.run_id, style="bold"), status_text(state.status), Text(harmless(state.reason)))
+    facts = {
+        "workload": state.workload,
+        "mode": f"{state.mode}, {state.regime}" + (f", {state.violation} planted" if state.violation != "none" else ""),
+        "seed": state.seed,
+        "step": f"{state.step}/{state.total_steps}" if state.total_steps else state.step,
+        "begun": state.started_at and f"{state.started_at.astimezone():%Y-%m-%d %H:%M:%S} on {state.host}",
+        "took": state.started_at
+        and state.finished_at
+        and duration((state.finished_at - state.started_at).total_seconds()),
+        "exit code": state.exit_code,
+        "checkpoints": len(state.checkpoints) or None,
+        "unreadable": state.malformed and f"{state.malformed} lines are no events and were skipped",
+        "missing": state.gaps and f"{state.gaps} gaps in the numbering of events",
+        "folder": reader.paths.root,
+    }
+    for name, fact in facts.items():
+        if fact not in (None, "", 0) or name == "seed":
+            console.print(Text(f"  {name:<12}", style="dim"), Text(str(fact)), sep="", soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("metric", "last", "best", "at step"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for split, metrics in metrics_of(reader).items():
+        for name, found in metrics.items():
+            label = Text(harmless(f"{split} {name}"))
+            table.add_row(label, value(found["last"]), value(found["best"]), str(int(found["step"])))
+    if table.row_count:
+        console.print(table)
+    for event in state.violations:
+        console.print(Text(harmless(f"{event.severity} {event.norm} at step {event.step}: {event.message}")))

@@ -1,0 +1,1 @@
+"""What judges: the norm catalogue, its detectors, the judge and the agent."""

@@ -1,0 +1,1 @@
+"""What is recorded: the session folder, its events, and the one fold from events to state."""

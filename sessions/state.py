@@ -1,0 +1,285 @@
+"""One frozen value that says how a session stands, and the one fold from events to it.
+
+A live run, a batch run, a SLURM job and a replay differ only in where the events come from. Metric columns live beside
+this in series.py, so that whoever needs no curves never loads them.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import reduce
+from typing import Any, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from sessions import events
+from sessions.events import AnyEvent, Json, Unknown, Verdict
+
+Status = Literal["starting", "running", "stopping", "completed", "stopped", "failed", "crashed", "lost"]
+ENDED: frozenset[Status] = frozenset({"completed", "stopped", "failed", "crashed", "lost"})
+KEPT_LOGS = 500
+"""Log events kept in the state; all of them stand in events.jsonl."""
+
+
+class PhaseState(Struct, frozen=True):
+    name: str
+    epoch: int | None
+    started_at: datetime
+
+
+class SessionState(Struct, frozen=True):
+    run_id: str = ""
+    name: str = ""
+    workload: str = ""
+    mode: str = ""
+    regime: str = ""
+    violation: str = ""
+    seed: int | None = None
+    config_digest: str = ""
+    attempt: int = 0
+    host: str = ""
+    pid: int | None = None
+    supervisor_host: str = ""
+    supervisor_pid: int | None = None
+    job_id: str | None = None
+    resumed_from: str | None = None
+    tags: tuple[str, ...] = ()
+    total_steps: int | None = None
+    total_epochs: int | None = None
+
+    status: Status = "starting"
+    reason: str = ""
+    exit_code: int | None = None
+    summary: Json = field(default_factory=dict)
+    verdict: Verdict | None = None
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    step: int = 0
+    epoch: float | None = None
+    samples_per_second: float | None = None
+    eta_seconds: float | None = None
+    phase: PhaseState | None = None
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    latest: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The newest value of each metric, by split and name."""
+
+    violations: tuple[events.ViolationFound, ...] = ()
+    proposals: tuple[events.Proposal, ...] = ()
+    resolutions: tuple[events.Resolution, ...] = ()
+    actions: tuple[events.Action, ...] = ()
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """The newest outcome of each violation, by its id."""
+    refused: tuple[events.RequestRefused, ...] = ()
+    checkpoints: tuple[events.Checkpoint, ...] = ()
+    artifacts: tuple[events.Artifact, ...] = ()
+    notes: tuple[events.Note, ...] = ()
+    logs: tuple[events.Log, ...] = ()
+    unknown: dict[str, int] = field(default_factory=dict)
+    """How many events of each type that this version does not know."""
+
+    malformed: int = 0
+    gaps: int = 0
+    """Lines that are no event, and places where ``seq`` jumps: counted by the reader, shown to people."""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the run is done, from 0 to 1, where that can be said."""
+        if self.status == "completed":
+            return 1.0
+        if self.total_steps:
+            return min(1.0, self.step / self.total_steps)
+        return None
+
+
+def apply(state: SessionState, event: AnyEvent | Unknown) -> SessionState:
+    """Return the state after ``event``."""
+    return _HANDLERS[type(event)](state, event)
+
+
+def fold(state: SessionState, batch: Iterable[AnyEvent | Unknown]) -> SessionState:
+    """Return the state after all events of ``batch``, as ``apply`` one by one would.
+
+    Of a stretch of metrics and progress events only the newest of each kind matter to the state; this is what makes a
+    million of them cheap.
+    """
+    pending: dict[str, AnyEvent] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for event in batch:
+        if isinstance(event, events.Metrics):
+            held = tuple(event.values)
+            if names.get(event.split) != held:
+                state = _drain(state, pending)
+                names[event.split] = held
+            # Taken out first, so that the order is that of the last occurrences.
+            pending.pop(event.split, None)
+            pending[event.split] = event
+        elif isinstance(event, events.Progress):
+            pending.pop("", None)
+            pending[""] = event
+        else:
+            state = apply(_drain(state, pending), event)
+    return _drain(state, pending)
+
+
+def _drain(state: SessionState, pending: dict[str, AnyEvent]) -> SessionState:
+    state = reduce(apply, pending.values(), state)
+    pending.clear()
+    return state
+
+
+def _run_started(state: SessionState, event: events.RunStarted) -> SessionState:
+    return replace(
+        state,
+        run_id=event.run_id,
+        name=event.name,
+        workload=event.workload,
+        mode=event.mode,
+        regime=event.regime,
+        violation=event.violation,
+        seed=event.seed,
+        config_digest=event.config_digest,
+        attempt=event.attempt,
+        host=event.host,
+        pid=event.pid,
+        job_id=event.job_id,
+        resumed_from=event.resumed_from,
+        tags=tuple(event.tags),
+        total_steps=event.total_steps,
+        total_epochs=event.total_epochs,
+        status="running",
+        reason="",
+        exit_code=None,
+        started_at=state.started_at or event.ts,
+        finished_at=None,
+    )
+
+
+def _phase(state: SessionState, event: events.Phase) -> SessionState:
+    if event.state == "start":
+        return replace(state, phase=PhaseState(event.phase, event.epoch, event.ts))
+    seconds = state.phase_seconds.get(event.phase, 0.0) + (event.seconds or 0.0)
+    ended = state.phase is not None and state.phase.name == event.phase
+    return replace(
+        state,
+        phase=None if ended else state.phase,
+        phase_seconds=state.phase_seconds | {event.phase: seconds},
+    )
+
+
+def _metrics(state: SessionState, event: events.Metrics) -> SessionState:
+    latest = state.latest | {event.split: state.latest.get(event.split, {}) | event.values}
+    if event.split != "train":  # an evaluation may speak of an earlier step, such as the best one
+        return replace(state, latest=latest)
+    epoch = state.epoch if event.epoch is None else event.epoch
+    return replace(state, step=event.step, epoch=epoch, latest=latest)
+
+
+def _progress(state: SessionState, event: events.Progress) -> SessionState:
+    return replace(
+        state,
+        step=event.step,
+        epoch=state.epoch if event.epoch is None else event.epoch,
+        samples_per_second=event.samples_per_second,
+        eta_seconds=event.eta_seconds,
+    )
+
+
+def _action(state: SessionState, event: events.Action) -> SessionState:
+    stops = event.action == "stop" and event.state == "started" and state.status == "running"
+    return replace(state, actions=(*state.actions, event), status="stopping" if stops else state.status)
+
+
+def _finished(state: SessionState, event: events.RunFinished) -> SessionState:
+    return replace(
+        state,
+        status=event.status,
+        reason=event.reason,
+        exit_code=event.exit_code,
+        summary=event.summary,
+        verdict=event.verdict,
+        finished_at=event.ts,
+        eta_seconds=None,
+        phase=None,
+    )
+
+
+def _supervisor_started(state: SessionState, event: events.SupervisorStarted) -> SessionState:
+    return replace(state, supervisor_host=event.host, supervisor_pid=event.pid)
+
+
+def _worker_exited(state: SessionState, event: events.WorkerExited) -> SessionState:
+    """A worker that left without a word crashed; one that wrote run_finished has said all there is to say."""
+    if event.clean or state.status in ENDED:
+        return state
+    how = f"signal {event.signal}" if event.signal else f"exit code {event.exit_code}"
+    return replace(
+        state,
+        status="crashed",
+        reason=f"the worker ended by {how}; console.log says more",
+        exit_code=1,
+        finished_at=event.ts,
+        eta_seconds=None,
+        phase=None,
+    )
+
+
+def _append(name: str) -> Callable[[SessionState, Any], SessionState]:
+    def handler(state: SessionState, event: Any) -> SessionState:
+        return replace(state, **{name: (*getattr(state, name), event)})
+
+    return handler
+
+
+def _log(state: SessionState, event: events.Log) -> SessionState:
+    return replace(state, logs=(*state.logs[1 - KEPT_LOGS :], event))
+
+
+def _outcome(state: SessionState, event: events.Outcome) -> SessionState:
+    return replace(state, outcomes=state.outcomes | {event.violation: event.state})
+
+
+def _unknown(state: SessionState, event: Unknown) -> SessionState:
+    return replace(state, unknown=state.unknown | {event.type: state.unknown.get(event.type, 0) + 1})
+
+
+def _unchanged(state: SessionState, _: AnyEvent) -> SessionState:
+    return state
+
+
+def _timed(handler: Callable[[SessionState, Any], SessionState]) -> Callable[[SessionState, Any], SessionState]:
+    def timed(state: SessionState, event: Any) -> SessionState:
+        state = handler(state, event)
+        return replace(state, updated_at=event.ts)
+
+    return timed
+
+
+_PLAIN: dict[type, Callable[[SessionState, Any], SessionState]] = {
+    events.RunStarted: _run_started,
+    events.Phase: _phase,
+    events.Metrics: _metrics,
+    events.Progress: _progress,
+    events.ViolationFound: _append("violations"),
+    events.Proposal: _append("proposals"),
+    events.Resolution: _append("resolutions"),
+    events.Action: _action,
+    events.Outcome: _outcome,
+    events.RequestRefused: _append("refused"),
+    events.Checkpoint: _append("checkpoints"),
+    events.Artifact: _append("artifacts"),
+    events.Log: _log,
+    events.Note: _append("notes"),
+    events.Seal: _unchanged,
+    events.RunFinished: _finished,
+    events.SupervisorStarted: _supervisor_started,
+    events.WorkerStarted: _unchanged,
+    events.WorkerExited: _worker_exited,
+    Unknown: _unknown,
+}
+_HANDLERS = {kind: _timed(handler) for kind, handler in _PLAIN.items()}

@@ -1,0 +1,243 @@
+"""Find, list and read sessions."""
+
+import os
+import re
+import socket
+import time
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from msgspec.structs import replace
+
+from configs.errors import ConfigError, StorageError
+from sessions.codec import CodecError, decode
+from sessions.events import AnyEvent, Metrics, Unknown
+from sessions.paths import SessionPaths
+from sessions.state import SessionState, fold
+from sessions.tail import CHUNK_BYTES, Chunk, LineTail
+
+if TYPE_CHECKING:
+    from sessions.series import Series
+
+LOST_AFTER = 60.0
+"""Seconds without a heartbeat after which a run on another host is shown as lost."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks at whether the processes of a run are still there."""
+_METRICS_KEY = re.compile(rb'"split":"([^"]*)","values":\{"([^"]*)"')
+
+
+def runs_dir_from(option: Path | None) -> Path:
+    """Return the folder that holds the sessions: the option, else NORA_RUNS_DIR, else ./runs."""
+    return option or Path(os.environ.get("NORA_RUNS_DIR", "runs"))
+
+
+def list_sessions(runs_dir: Path) -> list[SessionPaths]:
+    """Return the sessions in a folder, the one begun last first; none where there is no such folder.
+
+    Raises:
+        StorageError: The folder cannot be read.
+    """
+    found = []
+    try:
+        for entry in os.scandir(runs_dir):
+            if not entry.name.startswith(".") and (born := _born(entry.path)) is not None:
+                found.append((born, entry.name, entry.path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{runs_dir} cannot be read: {error.strerror}") from error
+    return [SessionPaths(Path(path)) for *_, path in sorted(found, reverse=True)]
+
+
+def _born(folder: str) -> int | None:
+    """Return when a session was begun (config.yaml is written once), in ns; None for what is no session."""
+    for name in ("config.yaml", "events.jsonl"):
+        try:
+            return os.stat(f"{folder}/{name}").st_mtime_ns
+        except OSError:
+            continue
+    return None
+
+
+def find(runs_dir: Path, reference: str) -> SessionPaths:
+    """Return the session that a person named by path, by name or by a unique prefix.
+
+    Raises:
+        ConfigError: There is no such session, or the prefix fits several.
+    """
+    for folder in (runs_dir / reference, Path(reference)):
+        if _born(str(folder)) is not None:
+            return SessionPaths(folder.resolve())
+    names = [paths.run_id for paths in list_sessions(runs_dir)]
+    fitting = [name for name in names if name.startswith(reference)]
+    if len(fitting) == 1:
+        return SessionPaths((runs_dir / fitting[0]).resolve())
+    if fitting:
+        few = ", ".join(fitting[:4]) + (", …" if len(fitting) > 4 else "")
+        raise ConfigError(f"{reference!r} fits {len(fitting)} runs in {runs_dir} ({few}); give more of the name")
+    near = get_close_matches(reference, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; `nora ls` lists the runs that are there"
+    raise ConfigError(f"no run {reference!r} in {runs_dir}{hint}")
+
+
+class SessionReader:
+    """Reads one session, and goes on reading as it grows.
+
+    Every front end looks at a run through this: ``poll`` takes in what is new, ``state`` and ``series`` say how the
+    run stands. With ``curves=False`` no metric columns are kept and most metric lines are not even decoded, which is
+    what a list of many sessions needs.
+    """
+
+    def __init__(self, paths: SessionPaths, *, curves: bool = True) -> None:
+        self.paths = paths
+        self.version = 0
+        """Changes whenever ``state`` or ``series`` does."""
+        self._curves = curves
+        self._reset()
+
+    @property
+    def series(self) -> "Series":
+        """The metric columns read so far."""
+        assert self._series is not None, "this reader was opened with curves=False"
+        return self._series
+
+    def _reset(self) -> None:
+        self._series = _new_series() if self._curves else None
+        self._folded = SessionState(run_id=self.paths.run_id, name=self.paths.run_id)
+        self.state = self._folded
+        self._tails = {path: LineTail(path) for path in (self.paths.events, self.paths.supervisor)}
+        self._next_seq = dict.fromkeys(self._tails, 0)
+        self._checked_at = -CHECK_INTERVAL
+
+    def poll(self, seconds: float = float("inf")) -> bool:
+        """Take in what is new, for about ``seconds`` at most; return whether there is more to take in at once.
+
+        Raises:
+            StorageError: The session is there and cannot be read.
+        """
+        until = time.monotonic() + seconds
+        more = True
+        while more and time.monotonic() < until:
+            more = False
+            for path in tuple(self._tails):
+                try:
+                    chunk = self._tails[path].read(CHUNK_BYTES)
+                except OSError as error:
+                    raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+                if chunk.restarted:
+                    self._reset()
+                    more = True
+                    break
+                if chunk.lines:
+                    self._take(path, chunk)
+                more |= chunk.more
+        self._check_processes()
+        return more
+
+    def _take(self, path: Path, chunk: Chunk) -> None:
+        lines = chunk.lines if self._curves else _newest_metrics(chunk.lines)
+        batch: list[AnyEvent | Unknown] = []
+        malformed = gaps = 0
+        expected = self._next_seq[path]
+        for line in lines:
+            try:
+                event = decode(line)
+            except CodecError:
+                malformed += 1
+                continue
+            gaps += event.seq != expected
+            expected = event.seq + 1
+            batch.append(event)
+        self._next_seq[path] = expected
+        state = fold(self._folded, batch)
+        if malformed or (gaps and self._curves):
+            state = replace(state, malformed=state.malformed + malformed, gaps=state.gaps + gaps)
+        if self._series is not None:
+            self._series.extend(event for event in batch if isinstance(event, Metrics))
+        self._folded = self.state = state
+        self._checked_at = -CHECK_INTERVAL
+        self.version += 1
+
+    def _check_processes(self) -> None:
+        """Show a run whose processes are gone as what it is: no event can say so."""
+        if self._folded.ended or time.monotonic() - self._checked_at < CHECK_INTERVAL:
+            return
+        self._checked_at = time.monotonic()
+        state = self._folded
+        if (verdict := _gone(self._folded, self.paths)) is not None:
+            status, reason = verdict
+            state = replace(self._folded, status=status, reason=reason)
+        if state != self.state:
+            self.state = state
+            self.version += 1
+
+
+def read_session(paths: SessionPaths, *, curves: bool = True) -> SessionReader:
+    """Return a reader that has taken in all there is."""
+    reader = SessionReader(paths, curves=curves)
+    while reader.poll():
+        pass
+    return reader
+
+
+def _new_series() -> "Series":
+    from sessions.series import Series  # brings numpy, which a list of sessions does without
+
+    return Series()
+
+
+def _newest_metrics(lines: list[bytes]) -> list[bytes]:
+    """Return the lines with only the last metrics line of each split and kind, in order."""
+    kept: list[bytes] = []
+    newest: dict[tuple[bytes, bytes], int] = {}
+    for line in lines:
+        if line.startswith(b'{"type":"metrics"') and (found := _METRICS_KEY.search(line)):
+            key = found[1], found[2]
+            if key in newest:
+                kept[newest[key]] = line
+                continue
+            newest[key] = len(kept)
+        kept.append(line)
+    return kept
+
+
+def _gone(state: SessionState, paths: SessionPaths) -> tuple[Literal["crashed", "lost"], str] | None:
+    """Return how a run that has not ended is to be shown if nothing runs it any more, and why."""
+    silence = _seconds_since_heartbeat(paths)
+    host = state.host or state.supervisor_host
+    if host != socket.gethostname() or not (pids := {state.pid, state.supervisor_pid} - {None}):
+        if silence > LOST_AFTER:
+            return "lost", f"no sign of life from {host or 'its supervisor'} for {silence:.0f} s"
+        return None
+    if any(_runs(pid, paths.run_id) for pid in pids if pid is not None):
+        return None
+    return "crashed", "its processes are gone without a word; console.log may say more"
+
+
+def _seconds_since_heartbeat(paths: SessionPaths) -> float:
+    """The supervisor touches its file every few seconds (engine/supervise.py)."""
+    for path in (paths.supervisor, paths.config):
+        try:
+            return time.time() - path.stat().st_mtime
+        except OSError:
+            continue
+    return float("inf")
+
+
+def _runs(pid: int, run_id: str) -> bool:
+    """Whether the process is there and is this run's, not another that was given the same number."""
+    try:
+        return run_id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+    except OSError:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
