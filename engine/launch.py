@@ -35,12 +35,13 @@ class LocalLauncher:
         console = os.open(paths.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
         try:
             # -P: the folder that somebody happens to stand in may hold an `engine` of its own.
-            subprocess.Popen(
-                [sys.executable, "-P", "-m", "engine.supervise", str(paths.root)],
+            subprocess.run(
+                [sys.executable, "-P", "-m", "engine.supervise", str(paths.root), "--detach"],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
+                check=True,
             )
         finally:
             os.close(console)
@@ -57,9 +58,9 @@ def launch(config: AnyConfig, runs_dir: Path, name: str | None = None) -> Sessio
     launcher: Launcher = LocalLauncher()
     try:
         launcher.start(paths)
-    except OSError as error:
+    except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(paths.root)
-        raise StorageError(f"the supervisor of {paths.run_id} cannot be started: {error.strerror}") from error
+        raise StorageError(f"the supervisor of {paths.run_id} cannot be started: {error}") from error
     return paths
 
 

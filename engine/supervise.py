@@ -1,4 +1,4 @@
-"""The process over a worker: ``python -m engine.supervise RUN_DIR``. It alone writes supervisor.jsonl.
+"""The process over a worker: ``python -m engine.supervise RUN_DIR [--detach]``. It alone writes supervisor.jsonl.
 
 It starts the worker with the session's console.log as its output, says when and how the worker ended, and shows by the
 time stamp of its file that somebody still watches over the run. It imports nothing heavy and outlives any terminal.
@@ -92,5 +92,13 @@ def _finished(paths: SessionPaths) -> bool:
     return len(lines) > 1 and lines[-1] == b"" and lines[-2].startswith(b'{"type":"run_finished"')
 
 
+def _detach() -> None:
+    """Leave the launching process behind: it need not wait for this one, nor keep its remains."""
+    if os.fork():
+        os._exit(0)
+
+
 if __name__ == "__main__":
+    if "--detach" in sys.argv:
+        _detach()
     sys.exit(main(Path(sys.argv[1])))

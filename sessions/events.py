@@ -18,8 +18,11 @@ Json = dict[str, Any]
 """A JSON object. In it the strings "nan", "inf" and "-inf" stand for the floats of that name."""
 
 
-class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
-    """The envelope. ``seq`` and ``ts`` are stamped by the log (sessions/log.py); -1 and EPOCH mean "not yet"."""
+class Event(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
+    """The envelope. ``seq`` and ``ts`` are stamped by the log (sessions/log.py); -1 and EPOCH mean "not yet".
+
+    Events hold JSON data, which has no cycles: gc=False keeps the collector off a million of them.
+    """
 
     v: int = SCHEMA_VERSION
     seq: int = -1

@@ -103,34 +103,39 @@ def apply(state: SessionState, event: AnyEvent | Unknown) -> SessionState:
 
 
 def fold(state: SessionState, batch: Iterable[AnyEvent | Unknown]) -> SessionState:
-    """Return the state after all events of ``batch``, as ``apply`` one by one would.
+    return reduce(apply, batch, state)
 
-    Of a stretch of metrics and progress events only the newest of each kind matter to the state; this is what makes a
-    million of them cheap.
-    """
-    pending: dict[str, AnyEvent] = {}
-    names: dict[str, tuple[str, ...]] = {}
+
+MetricsKey = tuple[Any, ...]
+"""Split, whether there is no epoch, and the names: metrics events of one key overwrite the same parts of the state."""
+
+
+def grouped(batch: Iterable[AnyEvent | Unknown]) -> tuple[dict[MetricsKey, list[events.Metrics]], list[Any]]:
+    """Return the metrics events by key, and the other events; each in order."""
+    metrics: dict[MetricsKey, list[events.Metrics]] = {}
+    rest = []
     for event in batch:
         if isinstance(event, events.Metrics):
-            held = tuple(event.values)
-            if names.get(event.split) != held:
-                state = _drain(state, pending)
-                names[event.split] = held
-            # Taken out first, so that the order is that of the last occurrences.
-            pending.pop(event.split, None)
-            pending[event.split] = event
-        elif isinstance(event, events.Progress):
-            pending.pop("", None)
-            pending[""] = event
+            key = (event.split, event.epoch is None, *event.values)
+            if (group := metrics.get(key)) is None:
+                metrics[key] = [event]
+            else:
+                group.append(event)
         else:
-            state = apply(_drain(state, pending), event)
-    return _drain(state, pending)
+            rest.append(event)
+    return metrics, rest
 
 
-def _drain(state: SessionState, pending: dict[str, AnyEvent]) -> SessionState:
-    state = reduce(apply, pending.values(), state)
-    pending.clear()
-    return state
+def fold_grouped(
+    state: SessionState, metrics: dict[MetricsKey, list[events.Metrics]], rest: Iterable[AnyEvent | Unknown]
+) -> SessionState:
+    """Return what ``fold`` would for events in ascending ``seq``, taken apart by ``grouped``.
+
+    Of the metrics events of one key only the newest matters to the state, which makes a million of them cheap. This
+    rests on no other handler reading what ``_metrics`` writes (step, epoch, latest).
+    """
+    newest = [group[-1] for group in metrics.values()]
+    return reduce(apply, sorted([*newest, *rest], key=lambda event: event.seq), state)
 
 
 def _run_started(state: SessionState, event: events.RunStarted) -> SessionState:

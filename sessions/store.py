@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from configs.errors import ConfigError, StorageError
 from sessions.codec import CodecError, decode
-from sessions.events import AnyEvent, Metrics, Unknown
+from sessions.events import AnyEvent, Unknown
 from sessions.paths import SessionPaths
-from sessions.state import SessionState, fold
+from sessions.state import SessionState, fold, fold_grouped, grouped
 from sessions.tail import CHUNK_BYTES, Chunk, LineTail
 
 if TYPE_CHECKING:
@@ -150,11 +150,12 @@ class SessionReader:
             expected = event.seq + 1
             batch.append(event)
         self._next_seq[path] = expected
-        state = fold(self._folded, batch)
+        metrics, rest = grouped(batch)
+        state = fold(self._folded, batch) if gaps else fold_grouped(self._folded, metrics, rest)
         if malformed or (gaps and self._curves):
             state = replace(state, malformed=state.malformed + malformed, gaps=state.gaps + gaps)
         if self._series is not None:
-            self._series.extend(event for event in batch if isinstance(event, Metrics))
+            self._series.extend(metrics.values())
         self._folded = self.state = state
         self._checked_at = -CHECK_INTERVAL
         self.version += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import watchfiles
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 _ANCHOR_BYTES = 64
 NOTIFY_STEP_MS = 20
 POLL_SECONDS = 0.1

@@ -10,6 +10,7 @@ import hashlib
 import io
 import zlib
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from pandera.errors import SchemaError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 EMBEDDED = "bank"
 TARGET = "y"
 POSITIVE = "yes"
-SPLITS = ("train", "val", "test")
+PARTS = ("train", "val", "test")
 _FOLDER = Path(__file__).parent
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -118,6 +119,24 @@ def schema() -> "DataFrameSchema":
     from pandera.pandas import DataFrameSchema
 
     return DataFrameSchema.from_yaml(_FOLDER / "bank_schema.yaml")
+
+
+def feature_columns(exclude: list[str]) -> list[str]:
+    """Return the columns to learn from.
+
+    Raises:
+        ConfigError: ``exclude`` names a column that is no feature, or leaves none.
+    """
+    features = [name for name in schema().columns if name != TARGET]
+    for name in exclude:
+        if name not in features:
+            near = get_close_matches(name, features, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the features are {', '.join(features)}"
+            raise ConfigError(f"features.exclude={name}: there is no such feature; {hint}")
+    kept = [name for name in features if name not in exclude]
+    if not kept:
+        raise ConfigError("features.exclude names every feature; leave at least one to learn from")
+    return kept
 
 
 def _text(path: Path) -> str:
