@@ -20,6 +20,7 @@ import pandas as pd
 from configs.errors import ConfigError, DataError, StorageError
 from configs.schema import CatBoostConfig
 from engine.datasets import bank
+from engine.workloads.catboost import check_device
 from sessions.files import sha256_of, write_atomic
 
 if TYPE_CHECKING:
@@ -46,12 +47,16 @@ class Features:
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def validate(data: str) -> dict[str, Any]:
-    """Return a report on the data: whether it keeps the schema, its columns, and its first problems.
+def validate(data: str, output: Path | None = None, *, force: bool = False) -> dict[str, Any]:
+    """Return a report on the data (does it keep the schema, its columns, its first problems); write it if asked.
 
     Raises:
+        ConfigError: The output is there and ``force`` is not.
         DataError: The file is missing, cannot be read as CSV, or holds no rows.
+        StorageError: The output cannot be written.
     """
+    if output is not None:
+        _check_outputs([output], force=force)
     table, problems = bank.inspect(data)
     report: dict[str, Any] = {
         "data": data,
@@ -70,6 +75,8 @@ def validate(data: str) -> dict[str, Any]:
             "positives": int(table.target.sum()),
             "columns": [_described(table.frame[name]) for name in table.frame if name != bank.TARGET],
         }
+    if output is not None:
+        _publish({output: _as_json(report)})
     return report
 
 
@@ -124,6 +131,7 @@ def train(config: CatBoostConfig, features_path: Path, output: Path, *, force: b
 
     from engine.workloads import boosting
 
+    check_device(config)
     metrics_path = output / "metrics.json"
     _check_outputs([*(output / name for name in _MODEL_FILES.values()), metrics_path], force=force)
     features = _read_features(features_path)

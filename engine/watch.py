@@ -22,8 +22,6 @@ PROGRESS_INTERVAL = 0.5
 """Seconds between two progress events, at the least."""
 _RATE_SMOOTHING = 0.3
 
-Split = Literal["train", "val", "test", "probe", "system"]
-
 
 class RunStopped(Exception):
     """Somebody asked the run to stop; raised between two steps."""
@@ -128,7 +126,7 @@ class Watch:
         if self._stopping is not None:
             self._log.append(replace(self._stopping, state="done"))
 
-    def metrics(self, split: Split, step: int, values: dict[str, float], epoch: float | None = None) -> None:
+    def metrics(self, split: events.Split, step: int, values: dict[str, float], epoch: float | None = None) -> None:
         """Record values (Python floats) of ``split`` at ``step``; non-finite ones are kept as they are."""
         self._log.append(events.Metrics(step=step, epoch=epoch, split=split, values=values))
 

@@ -6,7 +6,7 @@ Steps are counted from 1 and epochs from 1: ``step`` n is the state after n upda
 """
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from msgspec import Struct, field
 
@@ -14,6 +14,8 @@ SCHEMA_VERSION = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Severity = Literal["info", "minor", "major", "critical"]
+Split = Literal["train", "val", "test", "probe", "system"]
+SPLITS: tuple[str, ...] = get_args(Split)
 Json = dict[str, Any]
 """A JSON object. In it the strings "nan", "inf" and "-inf" stand for the floats of that name."""
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from configs.errors import ConfigError, StorageError
 from sessions.codec import CodecError, decode
-from sessions.events import AnyEvent, Unknown
+from sessions.events import SPLITS, AnyEvent, Unknown
 from sessions.paths import SessionPaths
 from sessions.state import SessionState, fold, fold_grouped, grouped
 from sessions.tail import CHUNK_BYTES, Chunk, LineTail
@@ -24,7 +24,9 @@ LOST_AFTER = 60.0
 """Seconds without a heartbeat after which a run on another host is shown as lost."""
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at whether the processes of a run are still there."""
-_METRICS_KEY = re.compile(rb'"split":"([^"]*)","values":\{"([^"]*)"')
+
+
+_NOT_METRICS = re.compile(rb'\n(?!\{"type":"metrics")[^\n]+')
 
 
 def runs_dir_from(option: Path | None) -> Path:
@@ -129,14 +131,14 @@ class SessionReader:
                     self._reset()
                     more = True
                     break
-                if chunk.lines:
+                if chunk.data:
                     self._take(path, chunk)
                 more |= chunk.more
         self._check_processes()
         return more
 
     def _take(self, path: Path, chunk: Chunk) -> None:
-        lines = chunk.lines if self._curves else _newest_metrics(chunk.lines)
+        lines = chunk.lines if self._curves else _without_old_metrics(chunk.data)
         batch: list[AnyEvent | Unknown] = []
         malformed = gaps = 0
         expected = self._next_seq[path]
@@ -188,19 +190,17 @@ def _new_series() -> "Series":
     return Series()
 
 
-def _newest_metrics(lines: list[bytes]) -> list[bytes]:
-    """Return the lines with only the last metrics line of each split and kind, in order."""
-    kept: list[bytes] = []
-    newest: dict[tuple[bytes, bytes], int] = {}
-    for line in lines:
-        if line.startswith(b'{"type":"metrics"') and (found := _METRICS_KEY.search(line)):
-            key = found[1], found[2]
-            if key in newest:
-                kept[newest[key]] = line
-                continue
-            newest[key] = len(kept)
-        kept.append(line)
-    return kept
+def _without_old_metrics(data: bytes) -> list[bytes]:
+    """Return all lines that are no metrics, and of the metrics the newest of each split; in order.
+
+    Works on the bytes, at a tenth of what decoding costs; a line that is spelled in another way is kept.
+    """
+    data = b"\n" + data
+    spans = {match.span() for match in _NOT_METRICS.finditer(data)}
+    for split in SPLITS:
+        if (at := data.rfind(b'"split":"%s"' % split.encode())) >= 0:
+            spans.add((data.rfind(b"\n", 0, at), data.find(b"\n", at)))
+    return [data[start + 1 : end] for start, end in sorted(spans)]
 
 
 def _gone(state: SessionState, paths: SessionPaths) -> tuple[Literal["crashed", "lost"], str] | None:

@@ -22,13 +22,19 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 @dataclass(frozen=True)
 class Chunk:
-    """Whole lines, without their newline, that came since the last read."""
+    """What came since the last read."""
 
-    lines: list[bytes]
+    data: bytes = b""
+    """Whole lines, each with its newline."""
     restarted: bool = False
     """The file was cut or replaced: what was read before is void, and these lines are from its beginning."""
     more: bool = False
     """There is more to read at once."""
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines without their newline."""
+        return self.data[:-1].split(b"\n") if self.data else []
 
 
 @dataclass
@@ -54,13 +60,13 @@ class LineTail:
         try:
             stat = os.stat(self.path)
         except FileNotFoundError:
-            return Chunk([])
+            return Chunk()
         if (stat.st_size, stat.st_mtime_ns) == self._seen and stat.st_ino == self._inode:
-            return Chunk([])
+            return Chunk()
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return Chunk([])
+            return Chunk()
         try:
             return self._read(file, max_bytes)
         finally:
@@ -68,7 +74,7 @@ class LineTail:
 
     def _read(self, file: int, max_bytes: int) -> Chunk:
         stat = os.fstat(file)
-        restarted = self.offset > 0 and not self._continues(file, stat)
+        restarted = self._inode != 0 and self.offset > 0 and not self._continues(file, stat)
         if restarted:
             self.offset, self._anchor = 0, b""
         self._inode = stat.st_ino
@@ -78,10 +84,10 @@ class LineTail:
         more = self.offset + len(data) < stat.st_size
         self._seen = (-1, -1) if more else (stat.st_size, stat.st_mtime_ns)
         if end == 0:
-            return Chunk([], restarted)
+            return Chunk(restarted=restarted)
         self.offset += end
         self._anchor = (self._anchor + data[:end])[-_ANCHOR_BYTES:]
-        return Chunk(data[: end - 1].split(b"\n"), restarted, more)
+        return Chunk(data[:end], restarted, more)
 
     def _continues(self, file: int, stat: os.stat_result) -> bool:
         if stat.st_ino != self._inode or stat.st_size < self.offset:

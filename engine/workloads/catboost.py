@@ -36,13 +36,18 @@ def preflight(config: CatBoostConfig) -> None:
         ConfigError: ``runtime.device`` or ``features.exclude`` cannot be had.
         DataError: The data is missing, broken or too small.
     """
-    device, _, number = config.runtime.device.partition(":")
-    if device == "cuda" and int(number or 0) >= (found := len(gpus())):
-        raise ConfigError(f"runtime.device={config.runtime.device}: this machine has {found} CUDA devices; use cpu")
+    check_device(config)
     bank.feature_columns(config.features.exclude)
     table = bank.load(config.data)
     bank.stratified_split(table, config.train.val_fraction, config.train.test_fraction, config.seed)
     bank.date_split(table, config.train.val_fraction, config.train.test_fraction, config.seed)
+
+
+def check_device(config: CatBoostConfig) -> None:
+    """Raises ConfigError where ``runtime.device`` names a GPU that is not there."""
+    device, _, number = config.runtime.device.partition(":")
+    if device == "cuda" and int(number or 0) >= (found := len(gpus())):
+        raise ConfigError(f"runtime.device={config.runtime.device}: this machine has {found} CUDA devices; use cpu")
 
 
 def run(config: CatBoostConfig, watch: Watch) -> dict[str, Any]:
