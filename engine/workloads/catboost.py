@@ -1,8 +1,8 @@
 """Gradient-boosted trees on Bank Marketing, watched iteration by iteration.
 
-Two models are fitted, one after the other. The headline model is tested on rows drawn at random; the second one is
-tested on the newest rows, which no model has seen the likes of, and its figures carry the prefix ``date/``. Both are
-shown, since the second is what a bank would meet. Steps count the iterations of both fits in a row.
+Two models are fitted, one after the other: the headline model is tested on rows drawn at random, the second one is
+fitted on the older rows and tested on the newest, and its figures carry the prefix ``date/``. Both are always shown: the
+headline is what the literature reports, the second what a bank would meet. Steps count the iterations of both fits.
 """
 
 import json

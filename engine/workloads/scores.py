@@ -54,7 +54,7 @@ def calibration(target: Labels, probability: Floats, bins: int = CALIBRATION_BIN
             "predicted": float(predicted[i] / rows[i]),
             "observed": float(positive[i] / rows[i]),
         }
-        for i in np.flatnonzero(rows)
+        for i in map(int, np.flatnonzero(rows))
     ]
 
 
