@@ -119,7 +119,8 @@ def fit(model: CatBoostClassifier, parts: Parts, config: CatBoostConfig) -> None
 def _explained(error: CatBoostError, config: CatBoostConfig) -> CatBoostError | NoraError:
     """Return CatBoost's error as one for people, where they can do something about it."""
     text = " ".join(str(error).split())
-    if "No space left on device" in text or "Can't create train working dir" in text:
+    # With a full disk it fails to notice that its snapshot was not written, and then to open it: hence file.cpp.
+    if any(sign in text for sign in ("No space left", "Can't create train working dir", "util/system/file.cpp")):
         return StorageError(f"CatBoost cannot write its progress ({text}); make space, or choose another --runs-dir")
     if "All features are either constant or ignored" in text:
         return DataError("CatBoost cannot learn: every feature is constant or excluded; exclude fewer, or add rows")

@@ -1,8 +1,8 @@
 """Gradient-boosted trees on Bank Marketing, watched iteration by iteration.
 
 Two models are fitted, one after the other: the headline model is tested on rows drawn at random, the second one is
-fitted on the older rows and tested on the newest, and its figures carry the prefix ``date/``. Both are always shown: the
-headline is what the literature reports, the second what a bank would meet. Steps count the iterations of both fits.
+fitted on the older rows and tested on the newest, and its figures carry the prefix ``date/``. Both are always shown:
+the headline is what others report for this data, the second what a bank would meet. Steps count the iterations of both.
 """
 
 import json

@@ -1,5 +1,6 @@
 """Follow one run in a terminal or a log: a progress line, the end in words, the run's own exit code."""
 
+import math
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from nora_tui.cli.output import harmless, print_json
@@ -96,29 +98,29 @@ def _ending(state: SessionState) -> Text:
 
 
 class BarDisplay:
-    """A progress bar that is drawn over itself."""
+    """A progress bar that is drawn over itself, under a line that names the run."""
 
     def __init__(self, console: Console) -> None:
+        self._console = console
+        self._named = False
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.fields[figures]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
             console=console,
+            expand=True,
             refresh_per_second=8,
         )
-        self._task = self._progress.add_task("starting", total=None, figures="")
+        self._task = self._progress.add_task("", total=None, figures="starting")
         self._progress.start()
 
     def show(self, state: SessionState) -> None:
-        figures = Text(_figures(state))
-        what = state.phase.name if state.phase else state.status
-        self._progress.update(
-            self._task,
-            description=f"{state.run_id} [dim]{what}[/]",
-            completed=state.step,
-            total=state.total_steps,
-            figures=figures.plain,
-        )
+        if not self._named and state.workload:
+            self._named = True
+            self._console.print(Text(f"{state.run_id} · {state.workload}, seed {state.seed}", style="bold"))
+        fraction = state.fraction
+        total = None if fraction is None else 1.0
+        self._progress.update(self._task, completed=fraction or 0.0, total=total, figures=_figures(state))
 
     def close(self) -> None:
         self._progress.stop()
@@ -146,15 +148,18 @@ class PlainDisplay:
 
 
 def _figures(state: SessionState) -> str:
-    parts = [f"{state.step}/{state.total_steps}" if state.total_steps else f"step {state.step}"]
+    """Return what there is to say in one line, the most wanted first: a narrow terminal cuts the rest."""
+    parts = [state.phase.name] if state.phase and state.phase.name != "train" else []
     if state.epoch is not None and state.total_epochs:
-        parts.append(f"epoch {state.epoch:.1f}/{state.total_epochs}")
-    if state.samples_per_second:
-        parts.append(f"{state.samples_per_second:,.0f}/s")
+        parts.append(f"epoch {math.ceil(state.epoch)}/{state.total_epochs}")
+    else:
+        parts.append(f"step {state.step}/{state.total_steps}" if state.total_steps else f"step {state.step}")
     if state.eta_seconds is not None:
         parts.append(f"{duration(state.eta_seconds)} left")
     parts += [f"{label} {value(number)}" for label, number in headline(state)]
-    return " · ".join(parts)
+    if state.samples_per_second:
+        parts.append(f"{state.samples_per_second:,.0f}/s")
+    return harmless(" · ".join(parts))
 
 
 def stream(paths: SessionPaths) -> int:

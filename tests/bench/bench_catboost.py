@@ -4,6 +4,7 @@ The bare fit has the same evaluation metrics, training AUC included, and writes 
 default; it takes no snapshots and nobody reads along. Fits take turns.
 """
 
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -49,4 +50,4 @@ def _bare(config: CatBoostConfig, parts: boosting.Parts) -> None:
 
 
 if __name__ == "__main__":
-    print(markdown(rows(quick=False)))
+    print(markdown(rows(quick="--quick" in sys.argv)))

@@ -185,6 +185,31 @@ def test_constant_features_are_a_data_error(tmp_path: Path) -> None:
         run_here(tmp_path / "run", settings(str(path), features=Features(exclude=others)))
 
 
+def test_a_snapshot_that_cannot_be_written_is_a_storage_error(tmp_path: Path, small: str) -> None:
+    # A limit on the size of files stands in for a full disk: it leaves room for the metrics, not for a snapshot.
+    code = f"""
+import resource
+from pathlib import Path
+from catboost import CatBoostClassifier
+from configs.errors import StorageError
+from configs.schema import BoostRuntime, BoostTrain, CatBoostConfig
+from engine.datasets import bank
+from engine.workloads import boosting
+config = CatBoostConfig(data={small!r}, runtime=BoostRuntime(threads=1), train=BoostTrain(iterations=10**5, early_stopping=0))
+table = bank.load(config.data)
+parts = boosting.parts_of(table.frame, ["age", "job"], bank.stratified_split(table, 0.2, 0.2, 1))
+parameters = boosting.parameters(config) | boosting.recording(Path({str(tmp_path / "fit")!r}), 1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+try:
+    boosting.fit(CatBoostClassifier(**parameters), parts, config)
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("CatBoost cannot write its progress"), done.stdout
+    assert boosting.SNAPSHOT in done.stdout
+
+
 # --- following a fit --------------------------------------------------------------------------------------------------
 
 

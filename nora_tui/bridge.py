@@ -1,0 +1,350 @@
+"""Between files and screens: threads follow the files and post messages, and only handlers change what is shown.
+
+A message that tells how things stand makes an older one of its kind void, and says so (``can_replace``); so a screen
+that is busy skips what nobody would have seen.
+"""
+
+import asyncio
+import contextlib
+import re
+import sys
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+from configs.errors import ConfigError, DataError, NoraError, StorageError
+from nora_tui.console_window import ConsoleWindow
+from sessions.paths import SessionPaths
+from sessions.state import SessionState
+from sessions.store import SessionReader, list_sessions
+from sessions.tail import wakes
+
+if TYPE_CHECKING:
+    from sessions.series import Column
+
+SLICE_SECONDS = 0.05
+"""How long a thread reads before it shows what it has."""
+PAUSE_SECONDS = 0.08
+"""Between two messages about a live run: as often as a person can follow."""
+LIST_SECONDS = 1.0
+"""Between two looks at which sessions there are, and at those that have ended."""
+POLL_SECONDS = 0.1
+_DATA = re.compile(rb"^data: *['\"]?(.*?)['\"]? *$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """One line of the list of runs."""
+
+    paths: SessionPaths
+    state: SessionState
+    data: str = ""
+    """The data set by name, or the stem of its path."""
+    problem: str = ""
+    """Why the session cannot be read."""
+
+    @property
+    def waiting(self) -> int:
+        """How many proposals wait for a person."""
+        return 0 if self.state.ended else len(self.state.proposals) - len(self.state.resolutions)
+
+
+@dataclass(frozen=True)
+class RunView:
+    """How one run stands at one moment."""
+
+    state: SessionState
+    columns: Mapping[tuple[str, str], "Column"] = field(default_factory=dict)
+    """By (split, name); never written to again, so that a screen can draw from them while the thread reads on."""
+    loading: bool = False
+    """There is more to read at once."""
+
+
+@dataclass(frozen=True)
+class RunTexts:
+    """What a session's whole files say; empty where there is no such file yet."""
+
+    config: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+class Standing(Message, bubble=False):
+    """A message that tells how things stand, so that a newer one of its kind replaces it."""
+
+    def can_replace(self, message: Message) -> bool:
+        return type(message) is type(self)
+
+
+class RunsChanged(Standing):
+    def __init__(self, runs: tuple[ListedRun, ...], loading: bool) -> None:
+        super().__init__()
+        self.runs = runs
+        self.loading = loading
+
+
+class RunChanged(Standing):
+    def __init__(self, view: RunView) -> None:
+        super().__init__()
+        self.view = view
+
+
+class TextsChanged(Standing):
+    def __init__(self, texts: RunTexts) -> None:
+        super().__init__()
+        self.texts = texts
+
+
+class ConsoleChanged(Standing):
+    """The lines of the console that are held.
+
+    ``shift`` says how many of them came in before those of the message before, which is why this kind replaces none.
+    """
+
+    def __init__(self, lines: list[str], shift: int, at_start: bool, at_end: bool) -> None:
+        super().__init__()
+        self.lines = lines
+        self.shift = shift
+        self.at_start = at_start
+        self.at_end = at_end
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, ConsoleChanged) and self.shift == 0 and message.shift == 0
+
+
+class Unreadable(Standing):
+    """What is followed cannot be read, or is gone."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+
+class Follower(threading.Thread):
+    """A thread that follows files for one screen until it is stopped."""
+
+    def __init__(self, target: MessagePump) -> None:
+        super().__init__(daemon=True)
+        self._target = target
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def run(self) -> None:
+        try:
+            self.follow()
+        except NoraError as error:
+            self.post(Unreadable(str(error)))
+        except OSError as error:
+            self.post(Unreadable(f"{error.filename} cannot be read: {error.strerror}"))
+
+    @abstractmethod
+    def follow(self) -> None:
+        """Follow, and post, until ``stopped`` is set.
+
+        Raises:
+            NoraError, OSError: What is followed cannot be read.
+        """
+
+    def post(self, message: Message) -> None:
+        if not self.stopped.is_set():
+            with contextlib.suppress(RuntimeError):  # the cockpit is closing, and with it the loop that messages go to
+                self._target.post_message(message)
+
+
+class RunsFollower(Follower):
+    """Follows all sessions of a folder, the newest first."""
+
+    def __init__(self, target: MessagePump, runs_dir: Path) -> None:
+        super().__init__(target)
+        self._runs_dir = runs_dir
+        self._known: dict[Path, tuple[SessionReader, str]] = {}
+        self._posted: tuple[ListedRun, ...] | None = None
+        self._runs: dict[Path, ListedRun] = {}
+        self._order: list[SessionPaths] = []
+
+    def follow(self) -> None:
+        listed_at = -LIST_SECONDS
+        while True:
+            everything = time.monotonic() - listed_at >= LIST_SECONDS
+            if everything:
+                self._order = list_sessions(self._runs_dir)
+                listed_at = time.monotonic()
+            self._read([paths for paths in self._order if everything or self._is_live(paths)])
+            self._post(loading=False)
+            if self.stopped.wait(POLL_SECONDS):
+                return
+
+    def _is_live(self, paths: SessionPaths) -> bool:
+        known = self._known.get(paths.root)
+        return known is None or not known[0].state.ended
+
+    def _read(self, sessions: list[SessionPaths]) -> None:
+        shown_at = time.monotonic()
+        for paths in sessions:
+            more = True
+            while more and not self.stopped.is_set():
+                more = self._read_one(paths)
+                if time.monotonic() - shown_at > SLICE_SECONDS:
+                    self._post(loading=True)
+                    shown_at = time.monotonic()
+
+    def _read_one(self, paths: SessionPaths) -> bool:
+        if paths.root not in self._known:
+            self._known[paths.root] = SessionReader(paths, curves=False), data_of(paths)
+        reader, data = self._known[paths.root]
+        before = reader.version
+        try:
+            more = reader.poll(SLICE_SECONDS)
+        except StorageError as error:
+            self._runs[paths.root] = ListedRun(paths, reader.state, data, str(error))
+            return False
+        if reader.version != before or paths.root not in self._runs:
+            self._runs[paths.root] = ListedRun(paths, reader.state, data)
+        return more
+
+    def _post(self, loading: bool) -> None:
+        runs = tuple(self._runs[paths.root] for paths in self._order if paths.root in self._runs)
+        if runs != self._posted or not loading:
+            changed = self._posted is None or len(runs) != len(self._posted) or any(map(_differ, runs, self._posted))
+            if changed:
+                self.post(RunsChanged(runs, loading))
+        self._posted = runs
+
+
+def _differ(one: ListedRun, other: ListedRun) -> bool:
+    return one is not other
+
+
+def data_of(paths: SessionPaths) -> str:
+    """Return what a run learns from; one expression, since parsing the YAML of 2,000 sessions takes seconds."""
+    try:
+        found = _DATA.search(paths.config.read_bytes())
+    except OSError:
+        return ""
+    return Path(found[1].decode(errors="replace")).stem if found else ""
+
+
+class RunFollower(Follower):
+    """Follows one session with its metric columns, config.yaml and env.json."""
+
+    def __init__(self, target: MessagePump, paths: SessionPaths) -> None:
+        super().__init__(target)
+        self._paths = paths
+        self._texts = RunTexts()
+
+    def follow(self) -> None:
+        reader = SessionReader(self._paths)
+        version = -1
+        for _ in wakes([self._paths.root], self.stopped):
+            more = True
+            while more and not self.stopped.is_set():
+                more = reader.poll(SLICE_SECONDS)
+                if reader.version != version:
+                    version = reader.version
+                    self._post(reader, loading=more)
+            self._read_texts()
+            if not self._paths.root.exists():
+                raise DataError(f"{self._paths.root} is gone; what is shown here was read before")
+            self.stopped.wait(PAUSE_SECONDS)
+
+    def _post(self, reader: SessionReader, loading: bool) -> None:
+        columns = {metric: reader.series.column(*metric) for metric in reader.series.metrics()}
+        self.post(RunChanged(RunView(reader.state, columns, loading)))
+
+    def _read_texts(self) -> None:
+        texts = RunTexts(_text_of(self._paths.config), _object_in(self._paths.env))
+        if texts != self._texts:
+            self._texts = texts
+            self.post(TextsChanged(texts))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+Move = Literal["older", "newer", "start", "end"]
+
+
+class ConsoleFollower(Follower):
+    """Follows console.log, and moves through it as the screen asks."""
+
+    def __init__(self, target: MessagePump, path: Path) -> None:
+        super().__init__(target)
+        self._window = ConsoleWindow(path)
+        self._asked: SimpleQueue[Move] = SimpleQueue()
+
+    def ask(self, move: Move) -> None:
+        """Have the window moved; the answer is a ConsoleChanged."""
+        self._asked.put(move)
+
+    def follow(self) -> None:
+        self._window.follow()
+        self._post(0)
+        while not self.stopped.is_set():
+            try:
+                move = self._asked.get(timeout=POLL_SECONDS)
+            except Empty:
+                if self._window.follow():
+                    self._post(0)
+            else:
+                self._move(move)
+
+    def _move(self, move: Move) -> None:
+        moves: dict[Move, Callable[[], Any]] = {
+            "older": self._window.older,
+            "newer": self._window.newer,
+            "start": self._window.to_start,
+            "end": self._window.to_end,
+        }
+        before = len(self._window.lines)
+        result = moves[move]()
+        shift = result if move == "older" else 0
+        del before
+        self._post(shift)
+
+    def _post(self, shift: int) -> None:
+        window = self._window
+        self.post(ConsoleChanged(window.texts(), shift, window.start == 0, window.at_end))
+
+
+async def start_run(runs_dir: Path, overrides: list[str]) -> SessionPaths:
+    """Start a run as ``nora train --detach`` does, in a process of its own, and return its session.
+
+    Raises:
+        ConfigError: The run cannot start; the text is the command line's own sentence.
+    """
+    command = [sys.executable, "-m", "nora_tui", "train", "--detach", "--json", "--runs-dir", str(runs_dir)]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *overrides,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    out, err = await process.communicate()
+    if process.returncode:
+        lines = err.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
+        raise ConfigError(lines[-1].removeprefix("error: "))
+    return SessionPaths(Path(msgspec.json.decode(out)["path"]))
