@@ -1,4 +1,4 @@
-"""The training process: ``python -m engine.worker RUN_DIR``. It alone writes events.jsonl."""
+"""The training process: ``python -m engine.worker RUN_DIR [ATTEMPT]``. It alone writes events.jsonl."""
 
 import errno
 import json
@@ -99,4 +99,4 @@ def _obey_signals(watch: Watch) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), attempt=int(sys.argv[2]) if len(sys.argv) > 2 else 1))

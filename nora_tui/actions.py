@@ -10,13 +10,14 @@ from typing import Literal
 
 from textual.binding import Binding
 
-Place = Literal["runs", "run", "charts", "console", "text", "new", "confirm", "help"]
+Place = Literal["runs", "run", "charts", "console", "text", "filter", "new", "confirm", "help"]
 PLACES: dict[Place, str] = {
     "runs": "Runs",
     "run": "A run",
     "charts": "Charts of a run",
     "console": "Console of a run",
     "text": "Config and info of a run",
+    "filter": "A filter",
     "new": "New run",
     "confirm": "Questions",
     "help": "Help",
@@ -24,7 +25,7 @@ PLACES: dict[Place, str] = {
 """Every place, and its heading in the help."""
 
 _EVERYWHERE = frozenset(PLACES)
-_LISTS: frozenset[Place] = frozenset({"runs", "charts", "console", "text", "help"})
+_LISTS: frozenset[Place] = frozenset({"runs", "charts", "console", "text", "filter", "help"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("yes", ("y",), "yes", "Do it", _at("confirm"), 60, palette=False),
     Action("no", ("n",), "no", "Leave everything as it is", _at("confirm"), 60, palette=False),
     Action("next_field", ("tab", "down"), "next field", "Go to the next field", _at("new"), 40, palette=False),
-    Action("previous_field", ("shift+tab", "up"), "previous field", "Go to the field before", _at("new"), palette=False),
+    Action(
+        "previous_field", ("shift+tab", "up"), "previous field", "Go to the field before", _at("new"), palette=False
+    ),
     Action("start", ("enter", "ctrl+s"), "start", "Start the run as it stands", _at("new"), 60),
     Action("next_pane", ("tab",), "pane", "Go to the next pane", _at("run"), 40, palette=False),
     Action("previous_pane", ("shift+tab",), "previous pane", "Go to the pane before", _at("run"), palette=False),
@@ -65,7 +68,24 @@ ACTIONS: tuple[Action, ...] = (
     Action("log_all", ("L",), "log y, all", "Turn the y axis of every chart logarithmic, or back", _at("charts")),
     Action("follow", ("f",), "follow", "Stay at the newest line, or let go of it", _at("console"), 45),
     Action("filter", ("slash",), "filter", "Show only what holds these words", _at("runs", "charts"), 30),
-    Action("stop", ("x",), "stop", "Stop the run after its current step, with a checkpoint", _at("runs", "run"), 20, writes=True),
+    Action(
+        "keep_filter",
+        ("enter",),
+        "keep",
+        "Keep the filter and go back to what it shows",
+        _at("filter"),
+        60,
+        palette=False,
+    ),
+    Action(
+        "stop",
+        ("x",),
+        "stop",
+        "Stop the run after its current step, with a checkpoint",
+        _at("runs", "run"),
+        20,
+        writes=True,
+    ),
     Action("up", ("up", "k"), "up", "Go up", _LISTS, palette=False),
     Action("down", ("down", "j"), "down", "Go down", _LISTS, palette=False),
     Action("left", ("left",), "left", "Go left", _at("charts", "console", "text"), palette=False),
@@ -74,7 +94,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("page_down", ("pagedown",), "page down", "Go a page down", _LISTS, palette=False),
     Action("first", ("home",), "first", "Go to the beginning", _LISTS, palette=False),
     Action("last", ("end",), "last", "Go to the end", _LISTS, palette=False),
-    Action("back", ("escape",), "back", "Step out: of a filter, an enlarged chart, a screen", _EVERYWHERE, 55, palette=False),
+    Action(
+        "back",
+        ("escape",),
+        "back",
+        "Step out: of a filter, an enlarged chart, a screen",
+        _EVERYWHERE,
+        55,
+        palette=False,
+    ),
     Action("quit", ("q", "ctrl+q"), "quit", "Leave the cockpit; runs go on", _EVERYWHERE, 10),
     Action("palette", ("ctrl+p",), "commands", "Find any command by name", _EVERYWHERE, 5, palette=False),
     Action("help", ("question_mark", "f1"), "help", "Show every key", _EVERYWHERE, 100),
@@ -102,9 +130,7 @@ _KEY_NAMES: Mapping[str, str] = {
 
 def at(places: Collection[Place], *, read_only: bool = False) -> list[Action]:
     """Return the actions of some places, in order."""
-    return [
-        action for action in ACTIONS if not action.places.isdisjoint(places) and not (read_only and action.writes)
-    ]
+    return [action for action in ACTIONS if not action.places.isdisjoint(places) and not (read_only and action.writes)]
 
 
 def named(name: str) -> Action:

@@ -22,7 +22,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from configs.errors import ConfigError, DataError, NoraError, StorageError
-from nora_tui.console_window import ConsoleWindow
+from nora_tui.console_window import ConsoleWindow, Line
 from sessions.paths import SessionPaths
 from sessions.state import SessionState
 from sessions.store import SessionReader, list_sessions
@@ -104,20 +104,13 @@ class TextsChanged(Standing):
 
 
 class ConsoleChanged(Standing):
-    """The lines of the console that are held.
+    """The lines of the console that are held, in order."""
 
-    ``shift`` says how many of them came in before those of the message before, which is why this kind replaces none.
-    """
-
-    def __init__(self, lines: list[str], shift: int, at_start: bool, at_end: bool) -> None:
+    def __init__(self, lines: list[Line], at_start: bool, at_end: bool) -> None:
         super().__init__()
         self.lines = lines
-        self.shift = shift
         self.at_start = at_start
         self.at_end = at_end
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, ConsoleChanged) and self.shift == 0 and message.shift == 0
 
 
 class Unreadable(Standing):
@@ -169,6 +162,7 @@ class RunsFollower(Follower):
         self._runs_dir = runs_dir
         self._known: dict[Path, tuple[SessionReader, str]] = {}
         self._posted: tuple[ListedRun, ...] | None = None
+        self._loading = True
         self._runs: dict[Path, ListedRun] = {}
         self._order: list[SessionPaths] = []
 
@@ -177,12 +171,18 @@ class RunsFollower(Follower):
         while True:
             everything = time.monotonic() - listed_at >= LIST_SECONDS
             if everything:
-                self._order = list_sessions(self._runs_dir)
+                self._list()
                 listed_at = time.monotonic()
             self._read([paths for paths in self._order if everything or self._is_live(paths)])
             self._post(loading=False)
             if self.stopped.wait(POLL_SECONDS):
                 return
+
+    def _list(self) -> None:
+        self._order = list_sessions(self._runs_dir)
+        there = {paths.root for paths in self._order}
+        for gone in self._known.keys() - there:
+            del self._known[gone], self._runs[gone]
 
     def _is_live(self, paths: SessionPaths) -> bool:
         known = self._known.get(paths.root)
@@ -214,15 +214,14 @@ class RunsFollower(Follower):
 
     def _post(self, loading: bool) -> None:
         runs = tuple(self._runs[paths.root] for paths in self._order if paths.root in self._runs)
-        if runs != self._posted or not loading:
-            changed = self._posted is None or len(runs) != len(self._posted) or any(map(_differ, runs, self._posted))
-            if changed:
-                self.post(RunsChanged(runs, loading))
-        self._posted = runs
+        if self._posted is None or loading != self._loading or not _same(runs, self._posted):
+            self.post(RunsChanged(runs, loading))
+            self._posted, self._loading = runs, loading
 
 
-def _differ(one: ListedRun, other: ListedRun) -> bool:
-    return one is not other
+def _same(some: tuple[ListedRun, ...], others: tuple[ListedRun, ...]) -> bool:
+    """Whether these are the very same runs: equality would compare all that has happened in them."""
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
 def data_of(paths: SessionPaths) -> str:
@@ -240,7 +239,7 @@ class RunFollower(Follower):
     def __init__(self, target: MessagePump, paths: SessionPaths) -> None:
         super().__init__(target)
         self._paths = paths
-        self._texts = RunTexts()
+        self._texts_seen: tuple[int, ...] = ()
 
     def follow(self) -> None:
         reader = SessionReader(self._paths)
@@ -262,10 +261,18 @@ class RunFollower(Follower):
         self.post(RunChanged(RunView(reader.state, columns, loading)))
 
     def _read_texts(self) -> None:
-        texts = RunTexts(_text_of(self._paths.config), _object_in(self._paths.env))
-        if texts != self._texts:
-            self._texts = texts
-            self.post(TextsChanged(texts))
+        seen = _stamp(self._paths.config), _stamp(self._paths.env)
+        if seen != self._texts_seen:
+            self._texts_seen = seen
+            self.post(TextsChanged(RunTexts(_text_of(self._paths.config), _object_in(self._paths.env))))
+
+
+def _stamp(path: Path) -> int:
+    """Return what changes with a whole file, which is only ever replaced; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _text_of(path: Path) -> str:
@@ -283,7 +290,7 @@ def _object_in(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-Move = Literal["older", "newer", "start", "end"]
+Reach = Literal["older", "newer", "start", "end"]
 
 
 class ConsoleFollower(Follower):
@@ -292,40 +299,37 @@ class ConsoleFollower(Follower):
     def __init__(self, target: MessagePump, path: Path) -> None:
         super().__init__(target)
         self._window = ConsoleWindow(path)
-        self._asked: SimpleQueue[Move] = SimpleQueue()
+        self._asked: SimpleQueue[Reach] = SimpleQueue()
 
-    def ask(self, move: Move) -> None:
+    def ask(self, move: Reach) -> None:
         """Have the window moved; the answer is a ConsoleChanged."""
         self._asked.put(move)
 
     def follow(self) -> None:
         self._window.follow()
-        self._post(0)
+        self._post()
         while not self.stopped.is_set():
             try:
                 move = self._asked.get(timeout=POLL_SECONDS)
             except Empty:
                 if self._window.follow():
-                    self._post(0)
+                    self._post()
             else:
                 self._move(move)
 
-    def _move(self, move: Move) -> None:
-        moves: dict[Move, Callable[[], Any]] = {
+    def _move(self, move: Reach) -> None:
+        moves: dict[Reach, Callable[[], object]] = {
             "older": self._window.older,
             "newer": self._window.newer,
             "start": self._window.to_start,
             "end": self._window.to_end,
         }
-        before = len(self._window.lines)
-        result = moves[move]()
-        shift = result if move == "older" else 0
-        del before
-        self._post(shift)
+        moves[move]()
+        self._post()
 
-    def _post(self, shift: int) -> None:
+    def _post(self) -> None:
         window = self._window
-        self.post(ConsoleChanged(window.texts(), shift, window.start == 0, window.at_end))
+        self.post(ConsoleChanged(window.all_lines(), window.start == 0, window.at_end))
 
 
 async def start_run(runs_dir: Path, overrides: list[str]) -> SessionPaths:
@@ -337,6 +341,7 @@ async def start_run(runs_dir: Path, overrides: list[str]) -> SessionPaths:
     command = [sys.executable, "-m", "nora_tui", "train", "--detach", "--json", "--runs-dir", str(runs_dir)]
     process = await asyncio.create_subprocess_exec(
         *command,
+        "--",
         *overrides,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

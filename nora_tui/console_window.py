@@ -39,8 +39,8 @@ def _last_drawing(data: bytes) -> bytes:
 class ConsoleWindow:
     """The lines between two offsets of a file; ``older``, ``newer`` and ``follow`` move them, ``to_end`` jumps.
 
-    At most ``MAX_LINES`` lines of ``MAX_BYTES`` are held: what is taken in at one end falls off at the other. All methods raise OSError
-    where the file is there and cannot be read.
+    At most ``MAX_LINES`` lines of ``MAX_BYTES`` are held: what is taken in at one end falls off at the
+    other. All methods raise OSError where the file is there and cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,9 +58,10 @@ class ConsoleWindow:
     def start(self) -> int:
         return self.lines[0].offset if self.lines else self.end - len(self.open_line)
 
-    def texts(self) -> list[str]:
-        texts = [line.text for line in self.lines]
-        return [*texts, drawn(self.open_line)] if self.open_line else texts
+    def all_lines(self) -> list[Line]:
+        """Return the lines that are held, with one that is not finished yet."""
+        open_line = [Line(self.end - len(self.open_line), drawn(self.open_line))] if self.open_line else []
+        return [*self.lines, *open_line]
 
     def follow(self) -> bool:
         """Take in what was appended; return whether anything changed. A file that was cut is read anew."""

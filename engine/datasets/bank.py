@@ -110,6 +110,7 @@ def inspect(data: str) -> tuple[Table | None, list[Problem]]:
     frame = frame.assign(**{TARGET: (frame[TARGET] == POSITIVE).astype(np.int8)})
     words_columns = [name for name in frame.columns if not pd.api.types.is_integer_dtype(frame[name])]
     frame = frame.astype(dict.fromkeys(words_columns, "category"))
+    frame.attrs.clear()  # some versions of pandera leave their schema there, and Parquet files cannot hold it
     return Table(frame, path, hashlib.sha256(text.encode()).hexdigest()), []
 
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
@@ -197,7 +198,7 @@ def _members(archive: Path, names: dict[str, str]) -> Iterator[tuple[str, bytes]
 
 def _from_home(scratch: Path, report: Report) -> Batches:
     archive = scratch / "cifar-10-binary.tar.gz"
-    host = urllib.request.urlparse(HOME).hostname
+    host = urllib.parse.urlsplit(HOME).hostname
     try:
         response = urllib.request.urlopen(HOME, timeout=NETWORK_SECONDS)
     except (OSError, http.client.HTTPException) as error:

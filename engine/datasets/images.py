@@ -250,5 +250,5 @@ def _digest(*parts: Part) -> str:
     for part in parts:
         for array in (part.images, part.labels):
             digest.update(str(array.shape).encode())
-            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+            digest.update(np.ascontiguousarray(array).data.cast("B"))
     return digest.hexdigest()

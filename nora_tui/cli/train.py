@@ -63,7 +63,7 @@ def train(
         raise typer.Exit(follow(paths, on_interrupt="stop", as_json=as_json))
 
 
-def demo(runs_dir: RunsDir = None) -> None:
+def demo(runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
     """One real run, a vision transformer on handwritten digits, live in the cockpit."""
-    interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    train(list(DEMO), runs_dir=runs_dir, cockpit=interactive)
+    interactive = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    train(list(DEMO), runs_dir=runs_dir, cockpit=interactive, as_json=as_json)

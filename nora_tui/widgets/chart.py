@@ -18,7 +18,7 @@ from nora_tui.format import short_count, value
 from nora_tui.widgets import raster
 from nora_tui.widgets.raster import Frame, Line
 from nora_tui.widgets.toned import Piece, Toned, fit, shown, spread, width_of
-from sessions.series import Column
+from sessions.series import Column, Ints
 
 LABEL = 6
 """Cells that labels of the y axis have at least, so that charts over each other line up."""
@@ -228,11 +228,11 @@ def _power_label(exponent: float) -> str:
     return f"{factor * 10**whole:g}" if -4 < whole < 4 else f"{factor}e{whole}"
 
 
-def _mark_points(cells: list[list[str]], owner: raster.Ints, lines: Sequence[Line], frame: Frame) -> None:
+def _mark_points(cells: list[list[str]], owner: Ints, lines: Sequence[Line], frame: Frame) -> None:
     """Show each point of a curve that has few: one value an epoch is then told from one a step by shape too."""
     rows, columns = len(cells), len(cells[0])
     for number, line in enumerate(lines):
-        if line.count * _MARKED_POINTS > columns and line.count > 1:
+        if line.total * _MARKED_POINTS > columns and line.total > 1:
             continue
         for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True):
             column, row = raster.column_of(x, frame, columns), raster.row_of(y, frame, rows)
@@ -241,7 +241,7 @@ def _mark_points(cells: list[list[str]], owner: raster.Ints, lines: Sequence[Lin
                 owner[row, column] = number
 
 
-def _mark_gaps(cells: list[list[str]], owner: raster.Ints, lines: Sequence[Line], frame: Frame, gap: int) -> None:
+def _mark_gaps(cells: list[list[str]], owner: Ints, lines: Sequence[Line], frame: Frame, gap: int) -> None:
     """Mark on the lowest row where a value was not finite."""
     columns = len(cells[0])
     for line in lines:
@@ -254,10 +254,8 @@ def _mark_gaps(cells: list[list[str]], owner: raster.Ints, lines: Sequence[Line]
                 owner[-1, column] = gap
 
 
-def _rule(characters: list[str], owner: raster.Ints, row: int, grid: int) -> None:
+def _rule(characters: list[str], owner: Ints, row: int, grid: int) -> None:
     """Draw a faint line through the empty cells of a row."""
     for column in np.flatnonzero(owner[row] < 0).tolist():
         characters[column] = "┈"
     owner[row][owner[row] < 0] = grid
-
-

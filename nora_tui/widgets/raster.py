@@ -7,7 +7,7 @@ joined to its neighbours; so 100 and 1,000,000 points cost about the same, and n
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from sessions.series import Floats, Ints, thin
 DOTS_ACROSS, DOTS_DOWN = 2, 4
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
 """The bit of each dot in a braille character, by row and column."""
+Dots = NDArray[np.int32]
+"""Places in columns of dots, counted from the top."""
 _FLAT = 1e-9
 """A range narrower than this share of its values is widened: nothing could be read from it."""
 
@@ -30,7 +32,7 @@ class Line(NamedTuple):
     """Points of different parts are not joined: a value between them was not finite."""
     gaps: Floats
     """The x of values that were not finite."""
-    count: int
+    total: int
     """How many points there are before thinning."""
 
 
@@ -66,10 +68,7 @@ def line_of(x: Floats, y: Floats, columns: int, *, log: bool = False) -> Line:
         broken = ~positive | marked
         y = np.log10(y, where=positive, out=np.full_like(y, np.nan))
     chosen = thin(y, columns)
-    if broken.any():
-        part = np.cumsum(broken)[chosen]
-    else:
-        part = np.zeros(len(chosen), dtype=np.int64)
+    part = np.cumsum(broken)[chosen] if broken.any() else np.zeros(len(chosen), dtype=np.int64)
     return Line(x[chosen], y[chosen], part, x[marked], len(y))
 
 
@@ -121,7 +120,7 @@ def _packed(dots: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return bits
 
 
-def _spans(line: Line, frame: Frame, across: int, down: int) -> tuple[Ints, Ints]:
+def _spans(line: Line, frame: Frame, across: int, down: int) -> tuple[Dots, Dots]:
     """Return the first and the last dot, from the top, that the line covers in each column of dots.
 
     Where it covers none the last comes before the first.
@@ -154,15 +153,16 @@ def _add_points(x: Floats, y: Floats, top: Floats, bottom: Floats) -> None:
     bottom[at] = np.maximum(bottom[at], np.maximum.reduceat(y, starts))
 
 
-def _joined(x: Floats, part: Ints, places: Floats | Ints) -> NDArray[np.bool_]:
+def _joined(x: Floats, part: Ints, places: NDArray[Any]) -> NDArray[np.bool_]:
     """Return for each place whether it lies between two points of one part."""
     right = np.searchsorted(x, places)
     inside = (right > 0) & (right < len(x))
     right = np.where(inside, right, 0)
-    return inside & (part[right - 1] == part[right])
+    same: NDArray[np.bool_] = part[right - 1] == part[right]
+    return inside & same
 
 
-def _join(first: NDArray[np.int32], last: NDArray[np.int32], joined: NDArray[np.bool_]) -> None:
+def _join(first: Dots, last: Dots, joined: NDArray[np.bool_]) -> None:
     """Lengthen neighbouring spans that do not touch, each to the middle, so that a steep line is not a cloud."""
     drawn = joined & (last[:-1] >= first[:-1]) & (last[1:] >= first[1:])
     falls = drawn & (first[1:] > last[:-1] + 1)
@@ -195,7 +195,7 @@ def text_rows(bits: NDArray[np.uint8]) -> list[str]:
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Return at most ``most`` round numbers, evenly spaced, between two bounds; at least one for a range that has any."""
+    """Return at most ``most`` round numbers, evenly spaced, between two bounds."""
     span = high - low
     if most < 1 or not span > 0 or not math.isfinite(span):
         return []

@@ -195,7 +195,8 @@ from configs.errors import StorageError
 from configs.schema import BoostRuntime, BoostTrain, CatBoostConfig
 from engine.datasets import bank
 from engine.workloads import boosting
-config = CatBoostConfig(data={small!r}, runtime=BoostRuntime(threads=1), train=BoostTrain(iterations=10**5, early_stopping=0))
+endless = BoostTrain(iterations=10**5, early_stopping=0)
+config = CatBoostConfig(data={small!r}, runtime=BoostRuntime(threads=1), train=endless)
 table = bank.load(config.data)
 parts = boosting.parts_of(table.frame, ["age", "job"], bank.stratified_split(table, 0.2, 0.2, 1))
 parameters = boosting.parameters(config) | boosting.recording(Path({str(tmp_path / "fit")!r}), 1)

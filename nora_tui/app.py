@@ -1,0 +1,55 @@
+"""The cockpit: screens over the sessions of a folder. It starts and watches runs, and none of them needs it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+from nora_tui.actions import key_name, named
+from nora_tui.screens.base import NoraScreen
+from nora_tui.screens.run import RunScreen
+from nora_tui.screens.runs import RunsScreen
+from nora_tui.theme import DARK
+from sessions.paths import SessionPaths
+
+
+class NoraApp(App[None]):
+    """Opens on the runs of a folder, or on one of them; ``read_only`` leaves out all that asks anything of a run."""
+
+    CSS_PATH = "nora.tcss"
+    TITLE = "NORA"
+    COMMAND_PALETTE_BINDING = named("palette").keys[0]
+
+    def __init__(self, runs_dir: Path, run: SessionPaths | None = None, read_only: bool = False) -> None:
+        super().__init__()
+        self.read_only = read_only
+        self._runs_dir = runs_dir
+        self._run = run
+        self.register_theme(DARK)
+        self.theme = DARK.name
+
+    def get_default_screen(self) -> Screen[None]:
+        return RunScreen(self._run) if self._run else RunsScreen(self._runs_dir)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return DARK.variables
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        if isinstance(screen, NoraScreen):
+            yield from screen.commands()
+
+    def show_runs(self) -> None:
+        """Go from a run to the runs; where the cockpit opened on the run they were not there yet."""
+        if len(self.screen_stack) > 1:
+            self.pop_screen()
+        else:
+            self.switch_screen(RunsScreen(self._runs_dir))
+
+    def show_run(self, paths: SessionPaths) -> None:
+        """Go from the form that started a run to the run."""
+        self.switch_screen(RunScreen(paths))
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C, which people press to stop a run, stops none and leaves nothing."""
+        self.notify(f"{key_name(named('quit').keys[0])} leaves the cockpit; runs go on")

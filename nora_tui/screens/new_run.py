@@ -1,0 +1,143 @@
+"""Start a run: what it learns from, and whatever else it should be different in."""
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import BindingType
+from textual.suggester import Suggester
+from textual.widget import Widget
+from textual.widgets import Input
+
+from configs.errors import NoraError
+from configs.load import keys_of
+from configs.schema import WORKLOADS
+from nora_tui.actions import Action, Place, bindings
+from nora_tui.bridge import start_run
+from nora_tui.screens.base import NoraScreen
+from nora_tui.widgets.bar import Bar
+from nora_tui.widgets.choices import Choices
+from nora_tui.widgets.lines_view import LinesView
+from nora_tui.widgets.toned import Piece
+
+
+class NewRunScreen(NoraScreen):
+    """A form over ``nora train``: it shows the command that it runs, and what the command says against it."""
+
+    PLACES: ClassVar[tuple[Place, ...]] = ("new",)
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("new")]
+
+    def __init__(self, runs_dir: Path) -> None:
+        super().__init__()
+        self._runs_dir = runs_dir
+        self._starting = False
+
+    def content(self) -> Iterable[Widget]:
+        yield Bar(id="title")
+        yield Choices("workload", list(WORKLOADS), id="workload")
+        yield Choices("data", [], id="data")
+        yield Bar(id="about")
+        yield Bar(id="label")
+        yield Input(
+            id="overrides",
+            placeholder="train.epochs=2 seed=1 …  key=value, as many as are wanted",
+            compact=True,
+            suggester=KeySuggester(self),
+        )
+        yield LinesView(id="outcome")
+
+    def actions(self) -> list[Action]:
+        return [action for action in super().actions() if not (self._starting and action.name == "start")]
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one("#title", Bar).show(
+            [("nora", "accent"), ("  new run", "strong")], [(f"{self._runs_dir}", "muted")]
+        )
+        self.query_one("#label", Bar).show([("overrides", "muted")])
+        self._workload_changed()
+        self.query_one("#workload").focus()
+
+    @property
+    def workload(self) -> str:
+        return self.query_one("#workload", Choices).value
+
+    def overrides(self) -> list[str]:
+        """Return what the form says, as overrides.
+
+        Raises:
+            ValueError: The line of overrides has a quote that does not end.
+        """
+        data = self.query_one("#data", Choices).value
+        return [f"workload={self.workload}", f"data={data}", *shlex.split(self.query_one(Input).value)]
+
+    @on(Choices.Changed, "#workload")
+    def _workload_changed(self) -> None:
+        schema = WORKLOADS[self.workload]
+        self.query_one("#data", Choices).offer(list(schema.data_sets))
+        self.query_one("#about", Bar).show([((schema.__doc__ or "").partition("\n")[0], "muted")])
+        self._show_command()
+
+    @on(Choices.Changed, "#data")
+    @on(Input.Changed)
+    def _show_command(self) -> None:
+        try:
+            words = shlex.join(self.overrides())
+        except ValueError as error:
+            self._say([[(f"The overrides cannot be read: {error}.", "warn")]])
+        else:
+            self._say([[("nora train ", "muted"), (words, "plain")]])
+
+    def _say(self, lines: list[list[Piece]]) -> None:
+        self.query_one("#outcome", LinesView).show(lines)
+
+    # --- what the person does ---
+
+    def action_next_field(self) -> None:
+        self.focus_next()
+
+    def action_previous_field(self) -> None:
+        self.focus_previous()
+
+    @on(Input.Submitted)
+    def action_start(self) -> None:
+        if self._starting:
+            return
+        try:
+            overrides = self.overrides()
+        except ValueError:
+            return  # it is said already
+        self._starting = True
+        self._say([[("Starting …", "muted")]])
+        self.refresh_hints()
+        self._start(overrides)
+
+    @work(exclusive=True)
+    async def _start(self, overrides: list[str]) -> None:
+        try:
+            paths = await start_run(self._runs_dir, overrides)
+        except NoraError as error:
+            self._say([[("Not started: ", "bad"), (str(error), "plain")]])
+        else:
+            self.app.show_run(paths)
+        finally:
+            self._starting = False
+            self.refresh_hints()
+
+
+class KeySuggester(Suggester):
+    """Completes the key that is being typed."""
+
+    def __init__(self, form: NewRunScreen) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._form = form
+
+    async def get_suggestion(self, value: str) -> str | None:
+        *_, word = value.split(" ")
+        if not word or "=" in word:
+            return None
+        keys = keys_of(WORKLOADS[self._form.workload])
+        found = next((key for key in keys if key.startswith(word)), None)
+        return f"{value}{found[len(word) :]}=" if found else None

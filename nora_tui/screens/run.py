@@ -1,0 +1,261 @@
+"""One run: its charts, its console, its configuration and everything else that is known of it."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from textual import on
+from textual.binding import BindingType
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Input
+
+from nora_tui.actions import Action, Place, bindings
+from nora_tui.bridge import (
+    ConsoleChanged,
+    ConsoleFollower,
+    RunChanged,
+    RunFollower,
+    RunTexts,
+    RunView,
+    TextsChanged,
+    Unreadable,
+    data_of,
+)
+from nora_tui.screens.base import NoraScreen
+from nora_tui.screens.stopping import confirm_stop
+from nora_tui.widgets.bar import Bar
+from nora_tui.widgets.config_view import config_lines
+from nora_tui.widgets.console import Console
+from nora_tui.widgets.info_view import info_lines
+from nora_tui.widgets.lines_view import Go, LinesView
+from nora_tui.widgets.metric_grid import MetricGrid
+from nora_tui.widgets.run_lines import ending, fact_pieces, progress_pieces, status_pieces
+from nora_tui.widgets.tab_bar import TabBar
+from nora_tui.widgets.toned import Piece
+from sessions.paths import SessionPaths
+from sessions.state import SessionState
+
+Pane = Literal["charts", "console", "config", "info"]
+PANES: dict[Pane, Place] = {"charts": "charts", "console": "console", "config": "text", "info": "text"}
+
+
+class RunScreen(NoraScreen):
+    PLACES: ClassVar[tuple[Place, ...]] = ("run", "charts", "console", "text", "filter")
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("run", "charts", "console", "text", "filter")]
+
+    def __init__(self, paths: SessionPaths, state: SessionState | None = None) -> None:
+        super().__init__()
+        self._paths = paths
+        self._view = RunView(state or SessionState(run_id=paths.run_id, name=paths.run_id), loading=True)
+        self._texts = RunTexts()
+        self._data = ""
+        self._problem = ""
+        self._pane: Pane = "charts"
+        self._follower = RunFollower(self, paths)
+        self._console_follower: ConsoleFollower | None = None
+
+    def content(self) -> Iterable[Widget]:
+        yield Bar(id="title")
+        yield Bar(id="facts")
+        yield Bar(id="progress")
+        yield Bar(id="ending")
+        yield TabBar([(pane, pane.capitalize()) for pane in PANES])
+        with ContentSwitcher(initial="charts"):
+            yield MetricGrid(id="charts")
+            yield Console(id="console")
+            yield LinesView(id="config")
+            yield LinesView(id="info")
+        yield Input(id="filter", placeholder="words that a metric's name or split holds", compact=True)
+
+    def places(self) -> frozenset[Place]:
+        if isinstance(self.focused, Input):
+            return frozenset({"filter"})
+        return frozenset({"run", PANES[self._pane]})
+
+    def actions(self) -> list[Action]:
+        ended = self._view.state.ended
+        return [action for action in super().actions() if not (action.name == "stop" and ended)]
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._data = data_of(self._paths)
+        self._show_head()
+        self._show_pane()
+        self.set_interval(1.0, self._show_head)
+        self.call_after_refresh(self._follower.start)  # the first paint is not kept waiting
+
+    def on_unmount(self) -> None:
+        self._follower.stop()
+        if self._console_follower is not None:
+            self._console_follower.stop()
+
+    # --- what the bridge says ---
+
+    def on_run_changed(self, message: RunChanged) -> None:
+        ended_before = self._view.state.ended
+        self._view = message.view
+        self._show_head()
+        if self._pane == "charts":
+            self._show_charts()
+        elif self._pane == "info":
+            self._show_info()
+        if self._view.state.ended != ended_before:
+            self.refresh_hints()
+
+    def on_texts_changed(self, message: TextsChanged) -> None:
+        self._texts = message.texts
+        self._data = data_of(self._paths)
+        self.query_one("#config", LinesView).show(config_lines(self._texts.config))
+        if self._pane == "info":
+            self._show_info()
+
+    def on_console_changed(self, message: ConsoleChanged) -> None:
+        console = self.query_one(Console)
+        console.show_lines(message.lines, at_start=message.at_start, at_end=message.at_end)
+
+    def on_unreadable(self, message: Unreadable) -> None:
+        self._problem = message.why
+        self._show_head()
+
+    # --- what is shown ---
+
+    def _show_head(self) -> None:
+        state = self._view.state
+        path: list[Piece] = [("nora", "accent"), (" › ", "faint"), (state.run_id, "strong")]
+        if self.app.read_only:
+            path.append(("  read-only", "warn"))
+        self.query_one("#title", Bar).show(path, status_pieces(state))
+        self.query_one("#facts", Bar).show(fact_pieces(state, self._data))
+        progress = self.query_one("#progress", Bar)
+        progress.show(progress_pieces(state, self.size.width - 2, loading=self._view.loading))
+        words: list[Piece] = [(self._problem, "bad")] if self._problem else ending(state)
+        last = self.query_one("#ending", Bar)
+        last.display = bool(words)
+        last.show(words)
+
+    def _show_pane(self) -> None:
+        self.query_one(TabBar).show(self._pane, self._beside_tabs())
+        switcher = self.query_one(ContentSwitcher)
+        switcher.current = self._pane
+        if self._pane == "charts":
+            self._show_charts()
+        elif self._pane == "info":
+            self._show_info()
+        elif self._pane == "console" and self._console_follower is None:
+            self._console_follower = ConsoleFollower(self, self._paths.console)
+            self._console_follower.start()
+        switcher.query_one(f"#{self._pane}").focus()
+        self.refresh_hints()
+
+    def _show_charts(self) -> None:
+        self.query_one(MetricGrid).show(self._view.columns)
+        self.query_one(TabBar).show(self._pane, self._beside_tabs())
+
+    def _show_info(self) -> None:
+        self.query_one("#info", LinesView).show(info_lines(self._view.state, self._texts.environment))
+
+    def _beside_tabs(self) -> list[Piece]:
+        if self._pane == "console":
+            return [("following", "accent")] if self.query_one(Console).following else [("not following", "muted")]
+        if self._pane != "charts":
+            return []
+        grid = self.query_one(MetricGrid)
+        if not grid.total:
+            return [("no metrics yet", "muted")]
+        pieces: list[Piece] = []
+        if grid.words:
+            pieces += [("filter ", "muted"), (grid.words, "accent"), ("  ", "plain")]
+        number = f"{grid.found} of {grid.total}" if grid.words else str(grid.total)
+        pieces.append((f"{number} chart{'' if grid.total == 1 else 's'}", "muted"))
+        if grid.pages > 1:
+            pieces.append((f"  page {grid.page + 1}/{grid.pages}", "muted"))
+        return pieces
+
+    # --- what the person does ---
+
+    def go(self, move: Go) -> None:
+        pane = self.query_one(f"#{self._pane}")
+        assert isinstance(pane, MetricGrid | LinesView)
+        pane.go(move)
+
+    def _switch(self, pane: Pane) -> None:
+        self._pane = pane
+        self._show_pane()
+
+    def action_next_pane(self) -> None:
+        panes = list(PANES)
+        self._switch(panes[(panes.index(self._pane) + 1) % len(panes)])
+
+    def action_previous_pane(self) -> None:
+        panes = list(PANES)
+        self._switch(panes[(panes.index(self._pane) - 1) % len(panes)])
+
+    def action_charts(self) -> None:
+        self._switch("charts")
+
+    def action_console(self) -> None:
+        self._switch("console")
+
+    def action_config(self) -> None:
+        self._switch("config")
+
+    def action_info(self) -> None:
+        self._switch("info")
+
+    @on(TabBar.Chosen)
+    def _tab_chosen(self, message: TabBar.Chosen) -> None:
+        self._switch(next(pane for pane in PANES if pane == message.name))
+
+    def action_enlarge(self) -> None:
+        self.query_one(MetricGrid).toggle_alone()
+
+    def action_log(self) -> None:
+        self.query_one(MetricGrid).toggle_log()
+
+    def action_log_all(self) -> None:
+        self.query_one(MetricGrid).toggle_log_all()
+
+    @on(MetricGrid.Moved)
+    @on(Console.FollowChanged)
+    def _moved(self) -> None:
+        self.query_one(TabBar).show(self._pane, self._beside_tabs())
+
+    def action_follow(self) -> None:
+        self.query_one(Console).toggle_follow()
+
+    @on(Console.Wanted)
+    def _wanted(self, message: Console.Wanted) -> None:
+        if self._console_follower is not None:
+            self._console_follower.ask(message.where)
+
+    def action_stop(self) -> None:
+        confirm_stop(self.app, self._paths, self._view.state)
+
+    # --- the filter, and the way out ---
+
+    def action_filter(self) -> None:
+        line = self.query_one("#filter", Input)
+        line.add_class("-shown")
+        line.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filtered(self, message: Input.Changed) -> None:
+        self.query_one(MetricGrid).filter(message.value)
+
+    @on(Input.Submitted, "#filter")
+    def action_keep_filter(self) -> None:
+        line = self.query_one("#filter", Input)
+        line.set_class(bool(line.value), "-shown")
+        self.query_one(MetricGrid).focus()
+
+    def action_back(self) -> None:
+        """Leave the filter, else the enlarged chart, else the run."""
+        line = self.query_one("#filter", Input)
+        grid = self.query_one(MetricGrid)
+        if line.has_class("-shown"):
+            line.value = ""
+            line.remove_class("-shown")
+            grid.focus()
+        elif grid.alone and self._pane == "charts":
+            grid.toggle_alone()
+        else:
+            self.app.show_runs()

@@ -1,0 +1,50 @@
+"""The names of panes on one line, the one in front marked."""
+
+from rich.cells import cell_len
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+
+from nora_tui.widgets.toned import Piece, Toned, spread
+
+_GAP = 3
+
+
+class TabBar(Toned):
+    class Chosen(Message):
+        """The person clicked on a tab."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def __init__(self, tabs: list[tuple[str, str]]) -> None:
+        super().__init__()
+        self._tabs = tabs
+        self._front = tabs[0][0]
+        self._right: list[Piece] = []
+
+    def show(self, front: str, right: list[Piece]) -> None:
+        """Mark a tab as the one in front; ``right`` stands at the end of the line."""
+        if (front, right) != (self._front, self._right):
+            self._front, self._right = front, right
+            self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        at = event.x
+        for name, label in self._tabs:
+            at -= cell_len(label) + 2 + _GAP
+            if at < 0:
+                self.post_message(self.Chosen(name))
+                return
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if y > 0:
+            return self.strip([], width)
+        left: list[Piece] = []
+        for number, (name, label) in enumerate(self._tabs, 1):
+            front = name == self._front
+            left += [(f"{number} ", "accent" if front else "faint"), (label, "strong" if front else "muted")]
+            left.append((" " * _GAP, "plain"))
+        return self.strip(spread(left, self._right, width), width)
