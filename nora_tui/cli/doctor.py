@@ -44,26 +44,24 @@ def _processor() -> list[Finding]:
     machine = hardware()
     found = [Finding("cpu", "good", f"{machine['cpu']}, {machine['threads']} threads for this process")]
     try:
-        import torch
+        from engine.workloads.vit.train import computes_bf16, device_of
     except ImportError as error:
         return [*found, Finding("torch import", "missing", f"fails: {error}")]
-    quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    text = (
-        "computed natively: amp.dtype=auto takes bf16" if quick else "not native on this CPU: amp.dtype=auto keeps fp32"
-    )
-    return [*found, Finding("bf16 on cpu", "good" if quick else "note", text)]
+    if computes_bf16(device_of("cpu")):
+        return [*found, Finding("bf16 on cpu", "good", "computed natively: amp.dtype=auto takes bf16")]
+    return [*found, Finding("bf16 on cpu", "note", "not native on this CPU: amp.dtype=auto keeps fp32")]
 
 
 def _gpus() -> list[Finding]:
-    import torch
-
-    names = [gpu["name"] for gpu in hardware()["gpus"]]
-    if torch.cuda.is_available():
-        return [Finding("gpu", "good", ", ".join(names) or f"{torch.cuda.device_count()} CUDA devices")]
+    names = ", ".join(gpu["name"] for gpu in hardware()["gpus"])
+    try:
+        from engine.workloads.vit.train import device_of
+    except ImportError:
+        return [Finding("gpu", "note", f"{names or 'none seen'}; torch cannot be imported")]
+    if device_of("auto").type == "cuda":
+        return [Finding("gpu", "good", names or "a CUDA device")]
     if names:
-        return [
-            Finding("gpu", "note", f"{', '.join(names)}: there, but this torch ({torch.__version__}) cannot use it")
-        ]
+        return [Finding("gpu", "note", f"{names}: there, but the torch that is installed cannot use it")]
     return [Finding("gpu", "note", "none; runs use the CPU")]
 
 

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
-from nora_tui.actions import Action, Place, at, hints, key_name
+from nora_tui.actions import ACTIONS, Action, Place, at, hints, key_name
 from nora_tui.widgets.hint_bar import HintBar
 from nora_tui.widgets.lines_view import Go
 from nora_tui.widgets.toned import Toned
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nora_tui.app import NoraApp
 
 LEAST_SIZE = 60, 16
+TALL = 30
+"""Lines from which there is room for empty ones."""
 
 
 class TooSmall(Toned):
@@ -74,7 +76,9 @@ class NoraScreen(Screen[None], inherit_bindings=False):
         return at(self.places(), read_only=self.app.read_only)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return any(known.name == action for known in self.actions()) or super().check_action(action, parameters)
+        if any(known.name == action for known in ACTIONS):
+            return any(known.name == action for known in self.actions())
+        return super().check_action(action, parameters)
 
     def commands(self) -> Iterable[SystemCommand]:
         """Return what the command palette offers here."""
@@ -106,6 +110,7 @@ class NoraScreen(Screen[None], inherit_bindings=False):
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size
         self.set_class(width < LEAST_SIZE[0] or height < LEAST_SIZE[1], "-small")
+        self.set_class(height >= TALL, "-tall")
 
     # --- actions that every screen has ---
 

@@ -43,16 +43,16 @@ class HelpScreen(NoraScreen):
 
 def help_lines(here: Sequence[Action]) -> list[list[Piece]]:
     """Return what can be done here, then what can be done elsewhere, place by place."""
-    lines: list[list[Piece]] = [[(" Here", "strong")], *map(_line, here)]
+    lines: list[list[Piece]] = [[("Here", "strong")], *map(_line, here)]
     for place, heading in PLACES.items():
         if place in ("help", "confirm"):
             continue
         there = [action for action in ACTIONS if place in action.places and action not in here]
         if there:
-            lines += [[], [(f" {heading}", "strong")], *map(_line, there)]
+            lines += [[], [(heading, "strong")], *map(_line, there)]
     return lines
 
 
 def _line(action: Action) -> list[Piece]:
     keys = "  ".join(map(key_name, action.keys))
-    return [(f" {keys:<{_KEYS}}", "accent"), (action.help, "plain")]
+    return [(f"  {keys:<{_KEYS}}", "accent"), (action.help, "plain")]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual import on, work
 from textual.binding import BindingType
+from textual.containers import Horizontal
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
@@ -36,16 +37,17 @@ class NewRunScreen(NoraScreen):
 
     def content(self) -> Iterable[Widget]:
         yield Bar(id="title")
+        yield Bar(id="about")
         yield Choices("workload", list(WORKLOADS), id="workload")
         yield Choices("data", [], id="data")
-        yield Bar(id="about")
-        yield Bar(id="label")
-        yield Input(
-            id="overrides",
-            placeholder="train.epochs=2 seed=1 …  key=value, as many as are wanted",
-            compact=True,
-            suggester=KeySuggester(self),
-        )
+        with Horizontal(id="line"):
+            yield Bar(id="label")
+            yield Input(
+                id="overrides",
+                placeholder="train.epochs=2 seed=1 … as many key=value as wanted",
+                compact=True,
+                suggester=KeySuggester(self),
+            )
         yield LinesView(id="outcome")
 
     def actions(self) -> list[Action]:
@@ -70,8 +72,10 @@ class NewRunScreen(NoraScreen):
         Raises:
             ValueError: The line of overrides has a quote that does not end.
         """
-        data = self.query_one("#data", Choices).value
-        return [f"workload={self.workload}", f"data={data}", *shlex.split(self.query_one(Input).value)]
+        typed = shlex.split(self.query_one(Input).value)
+        chosen = {"workload": self.workload, "data": self.query_one("#data", Choices).value}
+        told = {override.partition("=")[0] for override in typed}  # a path to data can only be typed
+        return [*(f"{key}={word}" for key, word in chosen.items() if key not in told), *typed]
 
     @on(Choices.Changed, "#workload")
     def _workload_changed(self) -> None:

@@ -24,7 +24,7 @@ LABEL = 6
 """Cells that labels of the y axis have at least, so that charts over each other line up."""
 LEAST_PLOT = (8, 2)
 """Columns and rows of curves below which nothing could be read from them."""
-_MARKED_POINTS = 6
+_MARKED_POINTS = 4
 """A curve with fewer points than one in this many cells shows each of them."""
 _SPLIT_TONES = {"train": "train", "val": "val", "test": "test"}
 
@@ -197,7 +197,7 @@ def _figures(plot: Plot, *, best: bool) -> list[Piece]:
 
 def _y_labels(frame: Frame, rows: int, log: bool) -> dict[int, str]:
     """Return the labels of the y axis by their row."""
-    most = max(2, rows // 3)
+    most = max(3, rows // 3)
     if log:
         places = raster.log_ticks(frame.y_low, frame.y_high, most)
         texts = [_power_label(place) for place in places]

@@ -14,9 +14,9 @@ def config_lines(text: str) -> list[list[Piece]]:
 
 def _line(line: str) -> list[Piece]:
     if line.lstrip().startswith("#"):
-        return [(" " + line, "faint")]
+        return [(line, "faint")]
     found = _KEY.match(line)
     if found is None:
-        return [(" " + line, "plain")]
+        return [(line, "plain")]
     head = "muted" if found["value"].strip() else "accent"
-    return [(" " + found["indent"] + found["key"], head), (":", "faint"), (found["value"], "plain")]
+    return [(found["indent"] + found["key"], head), (":", "faint"), (found["value"], "plain")]

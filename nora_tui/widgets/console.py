@@ -43,14 +43,14 @@ class Console(LinesView):
         anchor = self._held[top].offset if top < len(self._held) else 0
         self._held, self._at_start, self._at_end, self._asked = lines, at_start, at_end, False
         self.virtual_size = Size(_WIDEST, max(1, len(lines)))
-        if self.following:
-            self.scroll_to(y=len(lines), animate=False)
-        elif self._jumps:
-            self.scroll_to(y=0, animate=False)
-        else:
-            self.scroll_to(y=bisect_left(lines, anchor, key=lambda line: line.offset), animate=False)
+        kept = 0 if self._jumps else bisect_left(lines, anchor, key=lambda line: line.offset)
+        self.scroll_to(y=len(lines) if self.following else kept, animate=False, force=True)
         self._jumps = False
         self.refresh()
+
+    def on_resize(self) -> None:
+        if self.following:
+            self.scroll_to(y=len(self._held), animate=False, force=True)
 
     def line(self, number: int) -> list[Piece]:
         if not self._held:

@@ -27,7 +27,7 @@ def info_lines(state: SessionState, environment: Mapping[str, Any]) -> Lines:
     lines: Lines = []
     for heading, body in sections:
         if body:
-            lines += [[], [(f" {heading}", "strong")], *([(" ", "plain"), *line] for line in body)]
+            lines += [[], [(heading, "strong")], *([("  ", "plain"), *line] for line in body)]
     return lines[1:]
 
 

@@ -44,7 +44,7 @@ class LinesView(Toned, ScrollView, can_focus=True, inherit_bindings=False):
             "last": (0, self.virtual_size.height),
         }
         to_x, to_y = places[move]
-        self.scroll_to(to_x, to_y, animate=False)
+        self.scroll_to(to_x, to_y, animate=False, force=True)
 
     def render_line(self, y: int) -> Strip:
         x, top = self.scroll_offset

@@ -167,9 +167,10 @@ class MetricGrid(Widget, can_focus=True):
         kept = self._plots.get(chartable.name)
         if kept and kept[0] == drawn_from:
             return kept[1]
-        best = can_be_better(chartable)
+        tells = can_be_better(chartable)
+        only = len(columns) == 1  # a best training value says little beside a validation's
         traces = tuple(
-            Trace(split, column, best_of(name, column) if best else None)
+            Trace(split, column, best_of(name, column) if tells and (only or split != "train") else None)
             for (split, name), column in zip(chartable.metrics, columns, strict=True)
         )
         plot = Plot(chartable.name, traces, x_low, x_high)

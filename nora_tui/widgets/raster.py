@@ -17,6 +17,8 @@ from sessions.series import Floats, Ints, thin
 DOTS_ACROSS, DOTS_DOWN = 2, 4
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
 """The bit of each dot in a braille character, by row and column."""
+_COUNT = np.array([number.bit_count() for number in range(256)], dtype=np.uint8)
+_THIN = 4
 Dots = NDArray[np.int32]
 """Places in columns of dots, counted from the top."""
 _FLAT = 1e-9
@@ -105,7 +107,9 @@ def draw(lines: Sequence[Line], frame: Frame, columns: int, rows: int) -> Raster
             continue
         top, bottom = _spans(line, frame, columns * DOTS_ACROSS, rows * DOTS_DOWN)
         drawn = _packed((down >= top) & (down <= bottom))
-        bits = np.where(drawn, drawn, bits)  # where two lines meet in a cell the upper one stays a clean line
+        # Where two thin lines meet in a cell both stay whole; a thick one under another would only blur it.
+        both = _COUNT[bits | drawn] <= _THIN
+        bits = np.where((drawn == 0) | both, bits | drawn, drawn)
         owner[drawn > 0] = number
     return Raster(bits, owner)
 

@@ -94,7 +94,7 @@ class RunsTable(Toned, ScrollView, can_focus=True, inherit_bindings=False):
         top = self.scroll_offset.y
         wanted = min(max(top, self._at - height + 1), self._at)
         if wanted != top:
-            self.scroll_to(y=wanted, animate=False)
+            self.scroll_to(y=wanted, animate=False, force=True)
 
     def on_resize(self) -> None:
         self._into_view()
@@ -177,7 +177,10 @@ def _time(row: Row, width: int) -> list[Piece]:
     if state.ended:
         ended = state.finished_at or state.updated_at
         return [(f"{age(ended)} ago", "muted")] if ended else []
-    return [] if state.eta_seconds is None else [(f"{duration(state.eta_seconds)} left", "plain")]
+    if state.eta_seconds is None:
+        return []
+    left = duration(state.eta_seconds)
+    return [(left, "plain"), (" left" if len(left) + 5 <= width else "", "muted")]
 
 
 def _violations(row: Row, width: int) -> list[Piece]:
@@ -231,9 +234,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("state", 11, 11, _status),
     Column("run", 20, 40, _name),
     Column("progress", 11, 17, _progress),
-    Column("viol.", 5, 5, _violations, "right"),
+    Column("viol", 4, 4, _violations, "right"),
     Column("metrics", 15, 60, _metrics),
-    Column("time", 11, 12, _time, "right"),
+    Column("time", 7, 12, _time, "right"),
     Column("step", 15, 19, _steps, "right"),
     Column("learns from", 16, 24, _text(lambda row: " · ".join(filter(None, (row.state.workload, row.data))))),
     Column("held to", 20, 26, _text(lambda row: " · ".join(filter(None, (row.state.mode, row.state.regime))))),

@@ -66,6 +66,8 @@ def fit(text: str, width: int) -> str:
 
 def spread(left: list[Piece], right: list[Piece], width: int) -> list[Piece]:
     """Return pieces at both ends of a line; where there is no room for both, the left ones are cut."""
+    if not right:
+        return cut(left, width)
     room = width - width_of(right)
     if width_of(left) < room:
         return [*left, (" " * (room - width_of(left)), "plain"), *right]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sessions.paths import SessionPaths
 from sessions.requests import Stop, ask
 from tests.e2e.terminal import Terminal, needs_tmux
 from tests.engine.runs import ended, sequence, start, wait_until
@@ -46,6 +47,24 @@ def test_a_run_is_started_watched_and_stopped_by_keys_alone(tmp_path: Path) -> N
     command = [sys.executable, "-m", "nora_tui", "--runs-dir", str(tmp_path)]
     cockpit = Terminal(command, tmp_path, 100, 30)
     try:
-        cockpit.wait_for("no runs")
+        cockpit.wait_for("No runs here yet")
+        cockpit.send("n")
+        cockpit.wait_for("overrides")
+        cockpit.send("Right", "Right", "Tab", "Tab")
+        cockpit.send("script.step_seconds=0.02 train.steps=5000")
+        cockpit.wait_for("workload=fake data=none script.step_seconds=0.02 train.steps=5000")
+        cockpit.send("Enter")
+        cockpit.wait_for("● running")
+        cockpit.wait_for("loss")
+        cockpit.send("x")
+        cockpit.wait_for("Stop fake-none")
+        cockpit.send("y")
+        cockpit.wait_for("■ stopped")
+        cockpit.send("Escape")
+        cockpit.wait_for("1 runs")
     finally:
         cockpit.kill()
+    (folder,) = tmp_path.iterdir()
+    reader = ended(SessionPaths(folder))
+    assert (reader.state.status, reader.state.exit_code) == ("stopped", 6)
+    assert [action.params["via"] for action in reader.state.actions] == ["tui", "tui"]

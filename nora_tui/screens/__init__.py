@@ -1,0 +1,1 @@
+"""The screens: what is shown when, and what each key does there."""
