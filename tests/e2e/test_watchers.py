@@ -50,7 +50,10 @@ def test_a_run_is_started_watched_and_stopped_by_keys_alone(tmp_path: Path) -> N
         cockpit.wait_for("No runs here yet")
         cockpit.send("n")
         cockpit.wait_for("overrides")
-        cockpit.send("Right", "Right", "Tab", "Tab")
+        cockpit.send("Right", "Right")
+        cockpit.wait_for("workload=fake data=none")
+        cockpit.send("Tab", "Tab")
+        cockpit.wait_for("F1 help")  # where ? is text: the line of overrides has the focus
         cockpit.send("script.step_seconds=0.02 train.steps=5000")
         cockpit.wait_for("workload=fake data=none script.step_seconds=0.02 train.steps=5000")
         cockpit.send("Enter")
