@@ -64,7 +64,7 @@ def test_a_run_is_started_watched_and_stopped_by_keys_alone(tmp_path: Path) -> N
         cockpit.send("y")
         cockpit.wait_for("■ stopped")
         cockpit.send("Escape")
-        cockpit.wait_for("1 runs")
+        cockpit.wait_for("1 run")
     finally:
         cockpit.kill()
     (folder,) = tmp_path.iterdir()
