@@ -65,17 +65,17 @@ class RunConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
 class VitTrain(Section, frozen=True, kw_only=True):
     epochs: Count = 30
-    batch_size: Count = 128
+    batch_size: Count = 64
     log_every: Annotated[int, Meta(ge=1, description="steps between two training metric records")] = 1
     val_fraction: Annotated[Fraction, Meta(description="share of the training images kept for validation")] = 0.1
-    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
 
 class VitModel(Section, frozen=True, kw_only=True):
     patch: Annotated[int, Meta(ge=1, description="side of a square patch, in pixels")] = 2
     dim: Count = 64
     depth: Count = 4
-    heads: Count = 2
+    heads: Annotated[int, Meta(ge=1, description="attention heads; 64 of model.dim to each is a good width")] = 1
     mlp_ratio: Positive = 2.0
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class VitOptimizer(Section, frozen=True, kw_only=True):
         Literal["muon", "adamw"], Meta(description="muon: Muon for the block matrices and AdamW for the rest")
     ] = "muon"
     lr: Annotated[Positive, Meta(description="learning rate of AdamW")] = 2e-3
-    muon_lr: Annotated[Positive, Meta(description="learning rate of Muon; not read with name=adamw")] = 1e-2
+    muon_lr: Annotated[Positive, Meta(description="learning rate of Muon; not read with name=adamw")] = 2e-2
     weight_decay: NonNegative = 0.05
 
 
@@ -116,7 +116,7 @@ class Augment(Section, frozen=True, kw_only=True):
 
 class Checkpoint(Section, frozen=True, kw_only=True):
     every_epochs: Annotated[
-        int, Meta(ge=0, description="epochs between two checkpoints; 0 keeps the last one only")
+        int, Meta(ge=0, description="epochs between two checkpoints, beside each new best; 0 keeps the last one only")
     ] = 1
 
 

@@ -1,5 +1,6 @@
 """The cockpit: screens over the sessions of a folder. It starts and watches runs, and none of them needs it."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,10 +20,12 @@ class NoraApp(App[None]):
 
     CSS_PATH = "nora.tcss"
     TITLE = "NORA"
+    ALLOW_SELECT = False
     COMMAND_PALETTE_BINDING = named("palette").keys[0]
 
     def __init__(self, runs_dir: Path, run: SessionPaths | None = None, read_only: bool = False) -> None:
-        super().__init__()
+        # Textual alone would turn colours into greys; without its own palette it sends none at all.
+        super().__init__(ansi_color="NO_COLOR" in os.environ or None)
         self.read_only = read_only
         self._runs_dir = runs_dir
         self._run = run

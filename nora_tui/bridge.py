@@ -31,14 +31,14 @@ from sessions.tail import wakes
 if TYPE_CHECKING:
     from sessions.series import Column
 
-SLICE_SECONDS = 0.05
-"""How long a thread reads before it shows what it has."""
+SLICE_SECONDS, LONGEST_SLICE = 0.05, 0.2
+"""How long a thread reads before it shows what it has: little at first, for a picture at once, then more at a time."""
 PAUSE_SECONDS = 0.08
 """Between two messages about a live run: as often as a person can follow."""
 LIST_SECONDS = 1.0
 """Between two looks at which sessions there are, and at those that have ended."""
 POLL_SECONDS = 0.1
-_DATA = re.compile(rb"^data: *['\"]?(.*?)['\"]? *$", re.MULTILINE)
+_DATA = re.compile(r"^data: *['\"]?(.*?)['\"]? *$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class RunTexts:
     """What a session's whole files say; empty where there is no such file yet."""
 
     config: str = ""
+    data: str = ""
+    """What the run learns from, as in ListedRun."""
     environment: dict[str, Any] = field(default_factory=dict)
 
 
@@ -128,9 +130,13 @@ class Follower(threading.Thread):
         super().__init__(daemon=True)
         self._target = target
         self.stopped = threading.Event()
+        self.wanted = threading.Event()
+        """Unset while nobody looks."""
+        self.wanted.set()
 
     def stop(self) -> None:
         self.stopped.set()
+        self.wanted.set()
 
     def run(self) -> None:
         try:
@@ -175,6 +181,7 @@ class RunsFollower(Follower):
                 listed_at = time.monotonic()
             self._read([paths for paths in self._order if everything or self._is_live(paths)])
             self._post(loading=False)
+            self.wanted.wait()
             if self.stopped.wait(POLL_SECONDS):
                 return
 
@@ -200,7 +207,7 @@ class RunsFollower(Follower):
 
     def _read_one(self, paths: SessionPaths) -> bool:
         if paths.root not in self._known:
-            self._known[paths.root] = SessionReader(paths, curves=False), data_of(paths)
+            self._known[paths.root] = SessionReader(paths, curves=False), data_in(_text_of(paths.config))
         reader, data = self._known[paths.root]
         before = reader.version
         try:
@@ -224,13 +231,10 @@ def _same(some: tuple[ListedRun, ...], others: tuple[ListedRun, ...]) -> bool:
     return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
-def data_of(paths: SessionPaths) -> str:
-    """Return what a run learns from; one expression, since parsing the YAML of 2,000 sessions takes seconds."""
-    try:
-        found = _DATA.search(paths.config.read_bytes())
-    except OSError:
-        return ""
-    return Path(found[1].decode(errors="replace")).stem if found else ""
+def data_in(config: str) -> str:
+    """Return what a run learns from; by one expression, since parsing the YAML of 2,000 sessions takes seconds."""
+    found = _DATA.search(config)
+    return Path(found[1]).stem if found else ""
 
 
 class RunFollower(Follower):
@@ -245,13 +249,13 @@ class RunFollower(Follower):
         reader = SessionReader(self._paths)
         version = -1
         for _ in wakes([self._paths.root], self.stopped):
-            more = True
+            self._read_texts()
+            more, seconds = True, SLICE_SECONDS
             while more and not self.stopped.is_set():
-                more = reader.poll(SLICE_SECONDS)
+                more, seconds = reader.poll(seconds), min(2 * seconds, LONGEST_SLICE)
                 if reader.version != version:
                     version = reader.version
                     self._post(reader, loading=more)
-            self._read_texts()
             if not self._paths.root.exists():
                 raise DataError(f"{self._paths.root} is gone; what is shown here was read before")
             self.stopped.wait(PAUSE_SECONDS)
@@ -264,7 +268,8 @@ class RunFollower(Follower):
         seen = _stamp(self._paths.config), _stamp(self._paths.env)
         if seen != self._texts_seen:
             self._texts_seen = seen
-            self.post(TextsChanged(RunTexts(_text_of(self._paths.config), _object_in(self._paths.env))))
+            config = _text_of(self._paths.config)
+            self.post(TextsChanged(RunTexts(config, data_in(config), _object_in(self._paths.env))))
 
 
 def _stamp(path: Path) -> int:

@@ -3,7 +3,39 @@
 Train and validation are blue and amber, which every common kind of colour blindness keeps apart.
 """
 
+from typing import NamedTuple
+
 from textual.theme import Theme
+
+
+class ToneLook(NamedTuple):
+    """How a tone of text looks."""
+
+    variable: str
+    """The theme's variable that holds its colour."""
+    bold: bool = False
+    without_colour: str = ""
+    """With NO_COLOR set: what says it by weight."""
+
+
+TONES: dict[str, ToneLook] = {
+    "plain": ToneLook("foreground"),
+    "strong": ToneLook("strong", bold=True, without_colour="bold"),
+    "muted": ToneLook("muted", without_colour="dim"),
+    "faint": ToneLook("faint", without_colour="dim"),
+    "accent": ToneLook("accent", without_colour="bold"),
+    "good": ToneLook("success"),
+    "busy": ToneLook("accent", without_colour="bold"),
+    "warn": ToneLook("warning", bold=True, without_colour="bold"),
+    "bad": ToneLook("error", without_colour="bold"),
+    "train": ToneLook("train"),
+    "val": ToneLook("val", without_colour="bold"),
+    "test": ToneLook("test", without_colour="bold"),
+    "other": ToneLook("other"),
+}
+"""Every tone that text can have."""
+SELECTED = "selected"
+"""The variable that holds the ground of a selected line."""
 
 DARK = Theme(
     name="nora-dark",
@@ -22,7 +54,6 @@ DARK = Theme(
         "strong": "#eef2f6",
         "muted": "#7d8895",
         "faint": "#39424d",
-        "busy": "#79b0d8",
         "selected": "#1f2a36",
         "train": "#79b0d8",
         "val": "#e8a85c",

@@ -172,10 +172,10 @@ def _opened(data: str) -> Iterator[Any]:
     """Open the .npz file of a data set; whatever the reading of it meets becomes a DataError."""
     path = path_of(data)
     try:
-        arrays = np.load(path, allow_pickle=False)
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds one array; an .npz file of {', '.join(_ARRAYS)} is needed")
-        with arrays:
+        with path.open("rb") as file:  # np.load, given a path, would leave a broken file open
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} holds one array; an .npz file of {', '.join(_ARRAYS)} is needed")
             if missing := [name for name in _ARRAYS if name not in arrays]:
                 raise DataError(f"{path} has no {', '.join(missing)}; an .npz file of {', '.join(_ARRAYS)} is needed")
             yield arrays

@@ -15,7 +15,7 @@ from textual.widgets import Input
 from nora_tui.actions import ACTIONS, Action, Place, at, hints, key_name
 from nora_tui.widgets.hint_bar import HintBar
 from nora_tui.widgets.lines_view import Go
-from nora_tui.widgets.toned import Toned
+from nora_tui.widgets.toned import Toned, wrapped
 
 if TYPE_CHECKING:
     from nora_tui.app import NoraApp
@@ -30,20 +30,11 @@ class TooSmall(Toned):
 
     def render_line(self, y: int) -> Strip:
         width, height = self.size
-        text = f"NORA needs {LEAST_SIZE[0]} x {LEAST_SIZE[1]} cells; this window has {width} x {height}. Runs go on."
-        lines = _wrapped(text, width)
+        text = f"NORA needs {LEAST_SIZE[0]} x {LEAST_SIZE[1]} cells; this window has {width} x {height}."
+        lines = [*wrapped(text, width), "Runs go on."]
         top = max(0, (height - len(lines)) // 2)
         line = lines[y - top] if 0 <= y - top < len(lines) else ""
         return self.strip([(line.center(width), "muted")], width)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return lines
 
 
 class NoraScreen(Screen[None], inherit_bindings=False):

@@ -21,7 +21,7 @@ from nora_tui.screens.base import NoraScreen
 from nora_tui.widgets.bar import Bar
 from nora_tui.widgets.choices import Choices
 from nora_tui.widgets.lines_view import LinesView
-from nora_tui.widgets.toned import Piece
+from nora_tui.widgets.toned import wrapped
 
 
 class NewRunScreen(NoraScreen):
@@ -90,12 +90,14 @@ class NewRunScreen(NoraScreen):
         try:
             words = shlex.join(self.overrides())
         except ValueError as error:
-            self._say([[(f"The overrides cannot be read: {error}.", "warn")]])
+            self._say("The overrides cannot be read", f"{error}.", "warn")
         else:
-            self._say([[("nora train ", "muted"), (words, "plain")]])
+            self._say("nora train", words, "muted")
 
-    def _say(self, lines: list[list[Piece]]) -> None:
-        self.query_one("#outcome", LinesView).show(lines)
+    def _say(self, what: str, words: str, tone: str) -> None:
+        outcome = self.query_one("#outcome", LinesView)
+        lines = wrapped(words, max(20, outcome.size.width - 2))
+        outcome.show([[(what, tone)], *([("  ", "plain"), (line, "plain")] for line in lines)])
 
     # --- what the person does ---
 
@@ -114,7 +116,7 @@ class NewRunScreen(NoraScreen):
         except ValueError:
             return  # it is said already
         self._starting = True
-        self._say([[("Starting …", "muted")]])
+        self._say("Starting …", shlex.join(overrides), "muted")
         self.refresh_hints()
         self._start(overrides)
 
@@ -123,7 +125,7 @@ class NewRunScreen(NoraScreen):
         try:
             paths = await start_run(self._runs_dir, overrides)
         except NoraError as error:
-            self._say([[("Not started: ", "bad"), (str(error), "plain")]])
+            self._say("Not started", str(error), "bad")
         else:
             self.app.show_run(paths)
         finally:

@@ -18,7 +18,6 @@ from nora_tui.bridge import (
     RunView,
     TextsChanged,
     Unreadable,
-    data_of,
 )
 from nora_tui.screens.base import NoraScreen
 from nora_tui.screens.stopping import confirm_stop
@@ -42,12 +41,12 @@ class RunScreen(NoraScreen):
     PLACES: ClassVar[tuple[Place, ...]] = ("run", "charts", "console", "text", "filter")
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("run", "charts", "console", "text", "filter")]
 
-    def __init__(self, paths: SessionPaths, state: SessionState | None = None) -> None:
+    def __init__(self, paths: SessionPaths, state: SessionState | None = None, data: str = "") -> None:
+        """Show a run; ``state`` and ``data`` are what is known of it already."""
         super().__init__()
         self._paths = paths
         self._view = RunView(state or SessionState(run_id=paths.run_id, name=paths.run_id), loading=True)
-        self._texts = RunTexts()
-        self._data = ""
+        self._texts = RunTexts(data=data)
         self._problem = ""
         self._pane: Pane = "charts"
         self._follower = RunFollower(self, paths)
@@ -77,7 +76,6 @@ class RunScreen(NoraScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self._data = data_of(self._paths)
         self._show_head()
         self._show_pane()
         self.set_interval(1.0, self._show_head)
@@ -94,16 +92,15 @@ class RunScreen(NoraScreen):
         ended_before = self._view.state.ended
         self._view = message.view
         self._show_head()
-        if self._pane == "charts":
-            self._show_charts()
-        elif self._pane == "info":
+        self._show_charts()
+        if self._pane == "info":
             self._show_info()
         if self._view.state.ended != ended_before:
             self.refresh_hints()
 
     def on_texts_changed(self, message: TextsChanged) -> None:
         self._texts = message.texts
-        self._data = data_of(self._paths)
+        self._show_head()
         self.query_one("#config", LinesView).show(config_lines(self._texts.config))
         if self._pane == "info":
             self._show_info()
@@ -124,7 +121,7 @@ class RunScreen(NoraScreen):
         if self.app.read_only:
             path.append(("  read-only", "warn"))
         self.query_one("#title", Bar).show(path, status_pieces(state))
-        self.query_one("#facts", Bar).show(fact_pieces(state, self._data))
+        self.query_one("#facts", Bar).show(fact_pieces(state, self._texts.data))
         progress = self.query_one("#progress", Bar)
         progress.show(progress_pieces(state, self.size.width - 2, loading=self._view.loading))
         words: list[Piece] = [(self._problem, "bad")] if self._problem else ending(state)

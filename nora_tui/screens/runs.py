@@ -26,7 +26,7 @@ class RunsScreen(NoraScreen):
     def __init__(self, runs_dir: Path) -> None:
         super().__init__()
         self._runs_dir = runs_dir
-        self._follower: RunsFollower | None = None
+        self._follower = RunsFollower(self, runs_dir)
         self._runs: tuple[ListedRun, ...] = ()
         self._loading = True
         self._problem = ""
@@ -43,7 +43,9 @@ class RunsScreen(NoraScreen):
         return frozenset({"filter"} if isinstance(self.focused, Input) else {"runs"})
 
     def actions(self) -> list[Action]:
-        unavailable = {"stop"} if not self._stoppable() else set()
+        unavailable = set() if self._stoppable() else {"stop"}
+        if self._selected_run() is None:
+            unavailable.add("open")
         if not self._words and not isinstance(self.focused, Input):
             unavailable.add("back")
         return [action for action in super().actions() if action.name not in unavailable]
@@ -53,22 +55,17 @@ class RunsScreen(NoraScreen):
         self.query_one(RunsTable).focus()
         self._show()
         self.set_interval(1.0, self._tick)
+        self.call_after_refresh(self._follower.start)  # the first paint is not kept waiting
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
-        self._follower = RunsFollower(self, self._runs_dir)
-        self._follower.start()
+        self._follower.wanted.set()
 
     def on_screen_suspend(self) -> None:
-        self._stop_following()
+        self._follower.wanted.clear()
 
     def on_unmount(self) -> None:
-        self._stop_following()
-
-    def _stop_following(self) -> None:
-        if self._follower is not None:
-            self._follower.stop()
-            self._follower = None
+        self._follower.stop()
 
     # --- what the bridge says ---
 
@@ -131,7 +128,7 @@ class RunsScreen(NoraScreen):
             [("No runs here yet.", "strong")],
             [],
             [("Press ", "muted"), ("n", "accent"), (" to start one, or in a shell ", "muted"), ("nora demo", "plain")],
-            [("for a vision transformer that learns digits in half a minute.", "muted")],
+            [("which trains a vision transformer on handwritten digits.", "muted")],
         ]
 
     # --- what the person does ---
@@ -149,7 +146,7 @@ class RunsScreen(NoraScreen):
 
         run = self._selected_run()
         if run is not None:
-            self.app.push_screen(RunScreen(run.paths, run.state))
+            self.app.push_screen(RunScreen(run.paths, run.state, run.data))
 
     def action_new(self) -> None:
         from nora_tui.screens.new_run import NewRunScreen

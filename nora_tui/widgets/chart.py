@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.segment import Segment
 from textual import events
+from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 
@@ -70,6 +71,7 @@ class Chart(Toned):
         self._log = False
         self._picked = False
         self._strips: list[Strip] | None = None
+        self._drawn_in = Size(0, 0)
 
     def show(self, plot: Plot | None, *, log: bool, picked: bool) -> None:
         """Draw ``plot``, or nothing."""
@@ -78,9 +80,6 @@ class Chart(Toned):
         self._plot, self._log, self._picked = plot, log, picked
         self._strips = None
         self.refresh()
-
-    def on_resize(self) -> None:
-        self._strips = None
 
     def notify_style_update(self) -> None:
         self._strips = None
@@ -91,8 +90,8 @@ class Chart(Toned):
         self.post_message(self.Picked(self))
 
     def render_line(self, y: int) -> Strip:
-        if self._strips is None:
-            self._strips = self._drawn()
+        if self._strips is None or self._drawn_in != self.size:
+            self._strips, self._drawn_in = self._drawn(), self.size
         return self._strips[y] if y < len(self._strips) else self.strip([], self.size.width)
 
     def _drawn(self) -> list[Strip]:
@@ -169,22 +168,20 @@ class Chart(Toned):
 
 
 def _title(plot: Plot, width: int, log: bool, picked: bool) -> list[Piece]:
-    """Return the name at the left and the values at the right; where room is short the best ones go first."""
+    """Return the name and the values; where room is short the best values go first, then training's."""
     mark: Piece = ("▸ ", "accent") if picked else ("  ", "plain")
     name = shown(plot.name)
     chip: list[Piece] = [(" log", "muted")] if log else []
-    for figures in (_figures(plot, best=True), _figures(plot, best=False)):
+    for first, best in ((0, True), *((number, False) for number in range(len(plot.traces) + 1))):
+        figures = _figures(plot.traces[first:], best=best)
         if width_of([mark, (name, "strong"), *chip, *figures]) + 2 <= width:
             break
-    room = width - width_of([mark, *chip, *figures]) - 2
-    if room < 6:  # the name says more than the figures
-        figures, room = [], width - width_of([mark, *chip])
-    return spread([mark, (fit(name, room).rstrip(), "strong"), *chip], figures, width)
+    return spread([mark, (name, "strong"), *chip], figures, width)
 
 
-def _figures(plot: Plot, *, best: bool) -> list[Piece]:
+def _figures(traces: Sequence[Trace], *, best: bool) -> list[Piece]:
     pieces: list[Piece] = []
-    for trace in plot.traces:
+    for trace in traces:
         if not len(trace.column.values):
             continue
         last = float(trace.column.values[-1])

@@ -54,7 +54,7 @@ class Console(LinesView):
 
     def line(self, number: int) -> list[Piece]:
         if not self._held:
-            return [("  nothing printed yet", "muted")]
+            return [("nothing printed", "muted")]
         return [(self._held[number].text, "plain")]
 
     def go(self, move: Go) -> None:

@@ -1,19 +1,20 @@
 """All metrics of a run as a page of charts."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-from textual.app import ComposeResult
 from textual.message import Message
 from textual.widget import Widget
 
-from nora_tui.plots import Chartable, can_be_better, chartables
-from nora_tui.widgets.chart import Chart, Plot, Trace
 from nora_tui.widgets.lines_view import Go
-from sessions.series import Column, lower_is_better
 
-Columns = Mapping[tuple[str, str], Column]
-MOST_CHARTS = 16
+if TYPE_CHECKING:  # numpy comes with the first values: the first paint does not wait the 40 ms that it takes
+    from nora_tui.plots import Chartable
+    from nora_tui.widgets.chart import Chart, Plot
+    from sessions.series import Column
+
+MOST = 4
+"""Charts across, and down."""
 LEAST_WIDTH, LEAST_HEIGHT = 38, 8
 """Cells of the smallest chart."""
 GOOD_WIDTH, GOOD_HEIGHT = 60, 11
@@ -29,7 +30,7 @@ class MetricGrid(Widget, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self._columns: Columns = {}
+        self._columns: Mapping[tuple[str, str], Column] = {}
         self._all: list[Chartable] = []
         self._found: list[Chartable] = []
         self._words = ""
@@ -39,18 +40,17 @@ class MetricGrid(Widget, can_focus=True):
         self._log_all = False
         self._shape = (1, 1)
         self._plots: dict[str, tuple[object, Plot]] = {}
-
-    def compose(self) -> ComposeResult:
-        for _ in range(MOST_CHARTS):
-            yield Chart()
+        self._charts: list[Chart] = []
 
     # --- what the screen says ---
 
-    def show(self, columns: Columns) -> None:
+    def show(self, columns: "Mapping[tuple[str, str], Column]") -> None:
         """Show these metrics from now on."""
         known = self._columns.keys()
         self._columns = columns
         if columns.keys() != known:
+            from nora_tui.plots import chartables
+
             self._all = chartables(columns)
             self._search()
         self._redraw()
@@ -130,11 +130,10 @@ class MetricGrid(Widget, can_focus=True):
     def on_resize(self) -> None:
         self._redraw()
 
-    def on_chart_picked(self, message: Chart.Picked) -> None:
+    def on_chart_picked(self, message: "Chart.Picked") -> None:
         message.stop()
-        charts = list(self.query(Chart))
         across, down = self._shape
-        self._picked = min(self.page * across * down + charts.index(message.chart), len(self._found) - 1)
+        self._picked = min(self.page * across * down + self._charts.index(message.chart), len(self._found) - 1)
         self.focus()
         self._redraw()
         self.post_message(self.Moved())
@@ -146,9 +145,11 @@ class MetricGrid(Widget, can_focus=True):
         across, down = self._shape
         self.styles.grid_size_columns = across
         self.styles.grid_size_rows = down
+        self._mount_charts(min(across * down, len(self._found)))
         first = self.page * across * down
+        kept, self._plots = self._plots, {}
         x_low, x_high = _span(self._columns)
-        for number, chart in enumerate(self.query(Chart)):
+        for number, chart in enumerate(self._charts):
             at = first + number
             chart.display = number < across * down
             if not chart.display or at >= len(self._found):
@@ -157,15 +158,28 @@ class MetricGrid(Widget, can_focus=True):
             chartable = self._found[at]
             log = self._log_all != (chartable.name in self._log)
             chart.show(
-                self._plot(chartable, x_low, x_high), log=log, picked=at == self._picked and len(self._found) > 1
+                self._plot(chartable, x_low, x_high, kept.get(chartable.name)),
+                log=log,
+                picked=at == self._picked and len(self._found) > 1,
             )
 
-    def _plot(self, chartable: Chartable, x_low: float, x_high: float) -> Plot:
+    def _mount_charts(self, number: int) -> None:
+        if len(self._charts) < number:
+            from nora_tui.widgets.chart import Chart
+
+            more = [Chart() for _ in range(number - len(self._charts))]
+            self._charts += more
+            self.mount(*more)
+
+    def _plot(self, chartable: "Chartable", x_low: float, x_high: float, kept: "tuple[object, Plot] | None") -> "Plot":
         """Return what to draw; the same object as before where nothing of it changed, so that it is not drawn again."""
         columns = tuple(self._columns[metric] for metric in chartable.metrics)
+        from nora_tui.plots import can_be_better
+        from nora_tui.widgets.chart import Plot, Trace
+
         drawn_from = x_low, x_high, [(len(column.times), *column.times[-1:].tolist()) for column in columns]
-        kept = self._plots.get(chartable.name)
         if kept and kept[0] == drawn_from:
+            self._plots[chartable.name] = kept
             return kept[1]
         tells = can_be_better(chartable)
         only = len(columns) == 1  # a best training value says little beside a validation's
@@ -180,8 +194,8 @@ class MetricGrid(Widget, can_focus=True):
 
 def shape_for(charts: int, width: int, height: int) -> tuple[int, int]:
     """Return how many charts stand across and down: as few as hold them all, and no more than can be read."""
-    most_across = max(1, min(4, width // LEAST_WIDTH if width < 2 * GOOD_WIDTH else width // GOOD_WIDTH))
-    most_down = max(1, min(4, height // LEAST_HEIGHT if height < 2 * GOOD_HEIGHT else height // GOOD_HEIGHT))
+    most_across = max(1, min(MOST, width // LEAST_WIDTH if width < 2 * GOOD_WIDTH else width // GOOD_WIDTH))
+    most_down = max(1, min(MOST, height // LEAST_HEIGHT if height < 2 * GOOD_HEIGHT else height // GOOD_HEIGHT))
     shapes = [(across, down) for across in range(1, most_across + 1) for down in range(1, most_down + 1)]
     enough = [shape for shape in shapes if shape[0] * shape[1] >= charts]
     if not enough:
@@ -190,15 +204,19 @@ def shape_for(charts: int, width: int, height: int) -> tuple[int, int]:
     return min(enough, key=lambda shape: (shape[0] * shape[1], abs(width / shape[0] - 5 * height / shape[1])))
 
 
-def best_of(name: str, column: Column) -> float | None:
-    """Return the best finite value of a metric; None where there is none."""
+def best_of(name: str, column: "Column") -> float | None:
+    """Return the best finite value of a metric; None where there is no choice."""
+    import numpy as np
+
+    from sessions.series import lower_is_better
+
     finite = column.values[np.isfinite(column.values)]
-    if not len(finite):
+    if len(finite) < 2:
         return None
     return float(finite.min() if lower_is_better(name) else finite.max())
 
 
-def _span(columns: Columns) -> tuple[float, float]:
+def _span(columns: "Mapping[tuple[str, str], Column]") -> tuple[float, float]:
     """Return the steps that all curves span; from 0 where they begin near it."""
     filled = [column.steps for column in columns.values() if len(column.steps)]
     if not filled:

@@ -15,7 +15,7 @@ from nora_tui.format import STATUS, age, count, duration, value
 from nora_tui.headline import headline
 from nora_tui.widgets.lines_view import Go
 from nora_tui.widgets.progress import bar
-from nora_tui.widgets.toned import Piece, Toned, fit, shown, width_of
+from nora_tui.widgets.toned import Piece, Toned, fit, fit_middle, shown, width_of
 from sessions.state import SessionState
 
 
@@ -59,6 +59,7 @@ class RunsTable(Toned, ScrollView, can_focus=True, inherit_bindings=False):
         super().__init__()
         self._rows: Sequence[Row] = []
         self._at = 0
+        self._with_violations = False
 
     @property
     def selected(self) -> Row | None:
@@ -72,6 +73,7 @@ class RunsTable(Toned, ScrollView, can_focus=True, inherit_bindings=False):
         """Show rows; the selection stays on its run."""
         chosen = self.selected.state.run_id if self.selected else None
         self._rows = rows
+        self._with_violations = any(row.state.violations for row in rows)
         at = next((number for number, row in enumerate(rows) if row.state.run_id == chosen), None)
         self._at = max(0, min(self._at, len(rows) - 1)) if at is None else at
         self.virtual_size = Size(self.size.width, len(rows) + 1)
@@ -109,7 +111,7 @@ class RunsTable(Toned, ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.Opened())
 
     def render_line(self, y: int) -> Strip:
-        columns = laid_out(self.size.width - 1)
+        columns = laid_out(self.size.width - 1, with_violations=self._with_violations)
         if y == 0:
             return self._headings(columns)
         number = y - 1 + self.scroll_offset.y
@@ -136,11 +138,13 @@ class RunsTable(Toned, ScrollView, can_focus=True, inherit_bindings=False):
         return Strip(segments).adjust_cell_length(self.size.width, plain)
 
 
-def laid_out(width: int) -> list[tuple[Column, int]]:
+def laid_out(width: int, *, with_violations: bool = True) -> list[tuple[Column, int]]:
     """Return the columns that have room in ``width`` cells, with the width of each."""
     chosen: list[Column] = []
     left = width + _GAP
     for column in COLUMNS:
+        if column.cell is _violations and not with_violations:
+            continue
         if column.least + _GAP > left:
             break
         chosen.append(column)
@@ -161,7 +165,7 @@ def _status(row: Row, width: int) -> list[Piece]:
 
 
 def _name(row: Row, width: int) -> list[Piece]:
-    return [(fit(row.state.run_id, width).rstrip(), "plain" if row.state.ended else "strong")]
+    return [(fit_middle(row.state.run_id, width), "plain" if row.state.ended else "strong")]
 
 
 def _progress(row: Row, width: int) -> list[Piece]:

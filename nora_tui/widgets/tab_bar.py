@@ -5,7 +5,7 @@ from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
-from nora_tui.widgets.toned import Piece, Toned, spread
+from nora_tui.widgets.toned import Piece, Toned, spread, width_of
 
 _GAP = 3
 
@@ -25,7 +25,7 @@ class TabBar(Toned):
         self._right: list[Piece] = []
 
     def show(self, front: str, right: list[Piece]) -> None:
-        """Mark a tab as the one in front; ``right`` stands at the end of the line."""
+        """Mark a tab as the one in front; ``right`` stands at the end of the line, its last pieces for longest."""
         if (front, right) != (self._front, self._right):
             self._front, self._right = front, right
             self.refresh()
@@ -47,4 +47,7 @@ class TabBar(Toned):
             front = name == self._front
             left += [(f"{number} ", "accent" if front else "faint"), (label, "strong" if front else "muted")]
             left.append((" " * _GAP, "plain"))
-        return self.strip(spread(left, self._right, width), width)
+        right = list(self._right)
+        while right and width_of(left) + width_of(right) > width:
+            del right[0]
+        return self.strip(spread(left, right, width), width)

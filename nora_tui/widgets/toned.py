@@ -1,34 +1,49 @@
-"""The base of all that the cockpit draws itself: lines of toned text, in colours that live in the style sheet alone."""
+"""The base of all that the cockpit draws itself: lines of toned text, in the colours of the theme."""
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from textual.color import Color
 from textual.strip import Strip
 from textual.widget import Widget
 
-TONES = ("plain", "strong", "muted", "faint", "accent", "good", "busy", "warn", "bad", "train", "val", "test", "other")
-"""Every tone that text can have; nora.tcss says how each looks."""
+from nora_tui.theme import SELECTED, TONES
 
 Piece = tuple[str, str]
-"""A text and its tone."""
+"""A text and its tone (see nora_tui/theme.py)."""
 
 
 class Toned(Widget):
     """A widget that is drawn line by line from toned pieces.
 
-    Text from runs is data: what a terminal could obey is shown as a picture of itself, and markup as it stands.
+    Text from runs is data: what a terminal could obey is shown as a picture of itself, and markup as it stands. Tones
+    are looked up here and not as Textual's component classes, of which every widget has to restyle its own at every
+    change of focus: with them the first paint took twice as long.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"tone--{tone}" for tone in TONES} | {"tone--selected"}
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+        self._tones: dict[tuple[str, bool], Style] = {}
+        super().__init__(id=id)
+
+    def notify_style_update(self) -> None:
+        self._tones = {}
+        super().notify_style_update()
 
     def tone(self, name: str, *, selected: bool = False) -> Style:
         """Return how a tone looks, on the ground of a selected line where it is one."""
-        style = self.get_component_rich_style(f"tone--{name}")
-        if selected:
-            style += self.get_component_rich_style("tone--selected", partial=True)
+        kept = self._tones.get((name, selected))
+        if kept is not None:
+            return kept
+        look, variables = TONES[name], self.app.theme_variables
+        ground = Color.parse(variables[SELECTED]).rich_color if selected else self.rich_style.bgcolor
+        if self.app.no_color:
+            style = Style.parse(look.without_colour) + Style(bgcolor=ground, reverse=selected)
+        else:
+            colour = Color.parse(variables[look.variable]).rich_color
+            style = Style(color=colour, bgcolor=ground, bold=look.bold)
+        self._tones[name, selected] = style
         return style
 
     def strip(self, pieces: Iterable[Piece], width: int, *, selected: bool = False) -> Strip:
@@ -64,6 +79,15 @@ def fit(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + "…" if width > 0 else ""
 
 
+def fit_middle(text: str, width: int) -> str:
+    """Return text in at most ``width`` cells, cut in its middle: names that differ mostly do so at their ends."""
+    text = shown(text)
+    if cell_len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return set_cell_size(text, width - 1 - end) + "…" + text[len(text) - end :]
+
+
 def spread(left: list[Piece], right: list[Piece], width: int) -> list[Piece]:
     """Return pieces at both ends of a line; where there is no room for both, the left ones are cut."""
     if not right:
@@ -85,3 +109,13 @@ def cut(pieces: list[Piece], width: int) -> list[Piece]:
         kept.append((text, tone))
         width -= needed
     return kept
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return text in lines of at most ``width`` cells, broken between words; a longer word stands alone."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return lines

@@ -251,8 +251,9 @@ class Order:
 
     def epoch(self, epoch: int, device: torch.device) -> Iterator[Tensor]:
         """Yield int64 [batch_size] on the device; the rows that fill no batch are left out until the next shuffle."""
-        generator = torch.Generator().manual_seed((epoch << 32) + self.seed)
-        rows = torch.randperm(self._rows, generator=generator)[: self.batches * self._batch_size].to(device)
+        # Not torch's generator: on a CPU it reads 32 bits of its seed and ignores the rest.
+        shuffled = np.random.default_rng((self.seed, epoch)).permutation(self._rows)
+        rows = torch.from_numpy(shuffled[: self.batches * self._batch_size]).to(device)
         yield from torch.split(rows, self._batch_size)
 
 
