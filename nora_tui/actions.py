@@ -52,11 +52,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("new", ("n",), "new run", "Start a run", _at("runs"), 50, writes=True),
     Action("yes", ("y",), "yes", "Do it", _at("confirm"), 60, palette=False),
     Action("no", ("n",), "no", "Leave everything as it is", _at("confirm"), 60, palette=False),
-    Action("next_field", ("tab", "down"), "next field", "Go to the next field", _at("new"), 40, palette=False),
+    Action("next_field", ("tab", "down", "enter"), "next", "Go to the next field", _at("new"), 40, palette=False),
     Action(
         "previous_field", ("shift+tab", "up"), "previous field", "Go to the field before", _at("new"), palette=False
     ),
-    Action("start", ("enter", "ctrl+s"), "start", "Start the run as it stands", _at("new"), 60),
+    Action("start", ("ctrl+s",), "start", "Start the run as it stands; so does ⏎ in the overrides", _at("new"), 60),
     Action("next_pane", ("tab",), "pane", "Go to the next pane", _at("run"), 40, palette=False),
     Action("previous_pane", ("shift+tab",), "previous pane", "Go to the pane before", _at("run"), palette=False),
     Action("charts", ("1",), "charts", "Show the charts", _at("run")),

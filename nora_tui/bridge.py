@@ -4,14 +4,14 @@ A message that tells how things stand makes an older one of its kind void, and s
 that is busy skips what nobody would have seen.
 """
 
-import asyncio
 import contextlib
 import re
+import subprocess
 import sys
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,7 +21,7 @@ import msgspec
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from configs.errors import ConfigError, DataError, NoraError, StorageError
+from configs.errors import DataError, NoraError, StorageError
 from nora_tui.console_window import ConsoleWindow, Line
 from sessions.paths import SessionPaths
 from sessions.state import SessionState
@@ -124,7 +124,7 @@ class Unreadable(Standing):
 
 
 class Follower(threading.Thread):
-    """A thread that follows files for one screen until it is stopped."""
+    """A thread that works for one screen until it is stopped."""
 
     def __init__(self, target: MessagePump) -> None:
         super().__init__(daemon=True)
@@ -337,24 +337,34 @@ class ConsoleFollower(Follower):
         self.post(ConsoleChanged(window.all_lines(), window.start == 0, window.at_end))
 
 
-async def start_run(runs_dir: Path, overrides: list[str]) -> SessionPaths:
-    """Start a run as ``nora train --detach`` does, in a process of its own, and return its session.
+class RunStarted(Message, bubble=False):
+    def __init__(self, paths: SessionPaths) -> None:
+        super().__init__()
+        self.paths = paths
 
-    Raises:
-        ConfigError: The run cannot start; the text is the command line's own sentence.
-    """
-    command = [sys.executable, "-m", "nora_tui", "train", "--detach", "--json", "--runs-dir", str(runs_dir)]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        "--",
-        *overrides,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    out, err = await process.communicate()
-    if process.returncode:
-        lines = err.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-        raise ConfigError(lines[-1].removeprefix("error: "))
-    return SessionPaths(Path(msgspec.json.decode(out)["path"]))
+
+class RunNotStarted(Message, bubble=False):
+    """A run could not be started; ``why`` is the command line's own sentence."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+
+class RunStarter(Follower):
+    """Starts a run as ``nora train --detach`` does, in a process of its own that outlives the cockpit."""
+
+    def __init__(self, target: MessagePump, runs_dir: Path, overrides: Sequence[str]) -> None:
+        super().__init__(target)
+        command = [sys.executable, "-m", "nora_tui", "train", "--detach", "--json", "--runs-dir", str(runs_dir)]
+        self._command = [*command, "--", *overrides]
+
+    def follow(self) -> None:
+        done = subprocess.run(
+            self._command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, check=False
+        )
+        if done.returncode == 0:
+            self.post(RunStarted(SessionPaths(Path(msgspec.json.decode(done.stdout)["path"]))))
+        else:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+            self.post(RunNotStarted(said[-1].removeprefix("error: ")))

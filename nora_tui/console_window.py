@@ -59,9 +59,10 @@ class ConsoleWindow:
         return self.lines[0].offset if self.lines else self.end - len(self.open_line)
 
     def all_lines(self) -> list[Line]:
-        """Return the lines that are held, with one that is not finished yet."""
-        open_line = [Line(self.end - len(self.open_line), drawn(self.open_line))] if self.open_line else []
-        return [*self.lines, *open_line]
+        """Return the lines that are held, at the end of the file with one that is not finished yet."""
+        if not (self.at_end and self.open_line):
+            return list(self.lines)
+        return [*self.lines, Line(self.end - len(self.open_line), drawn(self.open_line))]
 
     def follow(self) -> bool:
         """Take in what was appended; return whether anything changed. A file that was cut is read anew."""
@@ -129,7 +130,7 @@ class ConsoleWindow:
             self.lines.extend(_lines(begin, whole))
             begin += len(whole) + 1
         if b"\r" in rest:
-            rest = _last_drawing(rest)
+            rest = rest[rest.rstrip(b"\r").rfind(b"\r") + 1 :]  # a last return stays: what follows it draws over this
         elif len(rest) > MAX_LINE_BYTES:
             *pieces, last = _lines(begin, rest)
             self.lines.extend(pieces)

@@ -5,18 +5,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on, work
+from textual import on
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
 
-from configs.errors import NoraError
 from configs.load import keys_of
 from configs.schema import WORKLOADS
 from nora_tui.actions import Action, Place, bindings
-from nora_tui.bridge import start_run
+from nora_tui.bridge import RunNotStarted, RunStarted, RunStarter
 from nora_tui.screens.base import NoraScreen
 from nora_tui.widgets.bar import Bar
 from nora_tui.widgets.choices import Choices
@@ -118,19 +117,15 @@ class NewRunScreen(NoraScreen):
         self._starting = True
         self._say("Starting …", shlex.join(overrides), "muted")
         self.refresh_hints()
-        self._start(overrides)
+        RunStarter(self, self._runs_dir, overrides).start()
 
-    @work(exclusive=True)
-    async def _start(self, overrides: list[str]) -> None:
-        try:
-            paths = await start_run(self._runs_dir, overrides)
-        except NoraError as error:
-            self._say("Not started", str(error), "bad")
-        else:
-            self.app.show_run(paths)
-        finally:
-            self._starting = False
-            self.refresh_hints()
+    def on_run_started(self, message: RunStarted) -> None:
+        self.app.show_run(message.paths)
+
+    def on_run_not_started(self, message: RunNotStarted) -> None:
+        self._starting = False
+        self._say("Not started", message.why, "bad")
+        self.refresh_hints()
 
 
 class KeySuggester(Suggester):

@@ -126,7 +126,7 @@ class RunScreen(NoraScreen):
         progress.show(progress_pieces(state, self.size.width - 2, loading=self._view.loading))
         words: list[Piece] = [(self._problem, "bad")] if self._problem else ending(state)
         last = self.query_one("#ending", Bar)
-        last.display = bool(words)
+        last.set_class(bool(words), "-shown")
         last.show(words)
 
     def _show_pane(self) -> None:

@@ -89,14 +89,11 @@ class RunsScreen(NoraScreen):
 
     def _show(self) -> None:
         found = [run for run in self._runs if _holds(run, self._words)]
-        table = self.query_one(RunsTable)
-        table.show(found)
+        self.query_one(RunsTable).show(found)
         empty = not found and (not self._loading or bool(self._problem))
-        table.display = not empty
-        lines = self.query_one("#empty", LinesView)
-        lines.display = empty
+        self.set_class(empty, "-empty")
         if empty:
-            lines.show(self._empty_lines())
+            self.query_one("#empty", LinesView).show(self._empty_lines())
         self.query_one("#title", Bar).show(*self._title(len(found)))
         self.refresh_hints()
 
@@ -188,9 +185,8 @@ class RunsScreen(NoraScreen):
         line = self.query_one(Input)
         line.value = ""
         line.remove_class("-shown")
-        self.query_one(RunsTable).focus()
-        self.query_one(RunsTable).display = True
         self._show()
+        self.query_one(RunsTable).focus()
 
 
 def _holds(run: ListedRun, words: str) -> bool:

@@ -21,6 +21,8 @@ _COUNT = np.array([number.bit_count() for number in range(256)], dtype=np.uint8)
 _THIN = 4
 Dots = NDArray[np.int32]
 """Places in columns of dots, counted from the top."""
+_FARTHEST = 1e300
+"""Values beyond it are drawn there: the height of a frame must be finite."""
 _FLAT = 1e-9
 """A range narrower than this share of its values is widened: nothing could be read from it."""
 
@@ -71,7 +73,7 @@ def line_of(x: Floats, y: Floats, columns: int, *, log: bool = False) -> Line:
         y = np.log10(y, where=positive, out=np.full_like(y, np.nan))
     chosen = thin(y, columns)
     part = np.cumsum(broken)[chosen] if broken.any() else np.zeros(len(chosen), dtype=np.int64)
-    return Line(x[chosen], y[chosen], part, x[marked], len(y))
+    return Line(x[chosen], np.clip(y[chosen], -_FARTHEST, _FARTHEST), part, x[marked], len(y))
 
 
 def without_repeats(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -129,8 +131,8 @@ def _spans(line: Line, frame: Frame, across: int, down: int) -> tuple[Dots, Dots
 
     Where it covers none the last comes before the first.
     """
-    x = (line.x - frame.x_low) * ((across - 1) / (frame.x_high - frame.x_low))
-    y = (frame.y_high - line.y) * ((down - 1) / (frame.y_high - frame.y_low))
+    x = (line.x - frame.x_low) / (frame.x_high - frame.x_low) * (across - 1)
+    y = np.clip((frame.y_high - line.y) / (frame.y_high - frame.y_low) * (down - 1), -1, down)
     columns = np.arange(across)
     top = np.full(across, np.inf)
     bottom = np.full(across, -np.inf)
@@ -138,7 +140,7 @@ def _spans(line: Line, frame: Frame, across: int, down: int) -> tuple[Dots, Dots
     height = np.interp(columns[between], x, y)
     top[between] = bottom[between] = height
     _add_points(x, y, top, bottom)
-    drawn = bottom >= 0
+    drawn = (bottom >= 0) & (top < down)
     first = np.where(drawn, np.rint(np.where(drawn, top, 0)), down).astype(np.int32)
     last = np.where(drawn, np.rint(np.where(drawn, bottom, 0)), -1).astype(np.int32)
     _join(first, last, _joined(x, line.part, columns[:-1] + 0.5))

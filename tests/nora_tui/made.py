@@ -89,7 +89,7 @@ def started(name: str, total_steps: int | None = 400, **changes: object) -> even
 
 
 def learning(steps: int = 400, until: int | None = None, nan_from: int | None = None, seed: int = 7) -> Iterator[Timed]:
-    """Yield the metrics and progress of a run that learns; ``until`` a step, or with NaN from a step on for 40 steps."""
+    """Yield metrics and progress of a run that learns, ``until`` a step; with NaN for 40 steps from ``nan_from`` on."""
     noise = random.Random(seed)
     epoch_steps = max(1, steps // 10)
     for step in range(1, (until or steps) + 1):

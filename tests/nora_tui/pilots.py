@@ -1,0 +1,31 @@
+"""What the tests of the cockpit share: waiting for what threads bring, and reading the screen as a person does."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from textual.app import App
+from textual.pilot import Pilot
+
+WAIT_SECONDS = 20.0
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Let the cockpit work until the condition holds."""
+    give_up = time.monotonic() + WAIT_SECONDS
+    while True:
+        await pilot.pause()
+        if condition():
+            return
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {WAIT_SECONDS} s; the screen shows:\n{screen_text(pilot.app)}")
+        await asyncio.sleep(0.02)
+
+
+async def until_shown(pilot: Pilot[None], *texts: str) -> None:
+    await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))
+
+
+def screen_text(app: App[None]) -> str:
+    """Return what stands on the screen, line by line."""
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
