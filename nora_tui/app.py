@@ -32,8 +32,8 @@ class NoraApp(App[None]):
         self.register_theme(DARK)
         self.theme = DARK.name
 
-    def get_default_screen(self) -> Screen[None]:
-        return RunScreen(self._run) if self._run else RunsScreen(self._runs_dir)
+    def on_mount(self) -> None:
+        self.push_screen(RunScreen(self._run) if self._run else RunsScreen(self._runs_dir))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return DARK.variables
@@ -44,7 +44,7 @@ class NoraApp(App[None]):
 
     def show_runs(self) -> None:
         """Go from a run to the runs; where the cockpit opened on the run they were not there yet."""
-        if len(self.screen_stack) > 1:
+        if any(isinstance(screen, RunsScreen) for screen in self.screen_stack):
             self.pop_screen()
         else:
             self.switch_screen(RunsScreen(self._runs_dir))

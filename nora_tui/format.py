@@ -80,6 +80,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def plural(number: int, thing: str) -> str:
+    """Return a number of things: 1 run, 1,200 runs."""
+    return f"{count(number)} {thing}" + ("" if number == 1 else "s")
+
+
 def short_count(number: float) -> str:
     """Return a number in at most five characters: 950, 1.2k, 45k, 1.2M."""
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from nora_tui.console_window import drawn
 from sessions.codec import spell
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -19,10 +19,8 @@ def print_json(value: Any) -> None:
 
 
 def harmless(text: str) -> str:
-    """Return one line of a log as it would stand on a screen, with nothing left that a terminal would obey.
+    """Return one line as it would stand on a screen, with nothing left that a terminal would obey.
 
-    Colours are dropped, of a line redrawn by carriage returns the last drawing stays, and every other control character
-    is shown as its escape.
+    Colours, cursor moves and overdrawn text go, as in the cockpit; any other control character is shown as its escape.
     """
-    drawn = [part for part in _COLOUR.sub("", text).split("\r") if part]
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", drawn[-1] if drawn else "")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", drawn(text.encode()))

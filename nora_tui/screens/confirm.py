@@ -33,7 +33,7 @@ class ConfirmScreen(NoraScreen):
 
     def action_yes(self) -> None:
         self.app.pop_screen()
-        self._do()
+        self.app.call_later(self._do)  # on the screen that the question was asked on
 
     def action_no(self) -> None:
         self.app.pop_screen()

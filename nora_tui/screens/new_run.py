@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.suggester import Suggester
@@ -33,6 +33,7 @@ class NewRunScreen(NoraScreen):
         super().__init__()
         self._runs_dir = runs_dir
         self._starting = False
+        self._said = ("", "", "plain")
 
     def content(self) -> Iterable[Widget]:
         yield Bar(id="title")
@@ -94,9 +95,13 @@ class NewRunScreen(NoraScreen):
             self._say("nora train", words, "muted")
 
     def _say(self, what: str, words: str, tone: str) -> None:
-        outcome = self.query_one("#outcome", LinesView)
-        lines = wrapped(words, max(20, outcome.size.width - 2))
-        outcome.show([[(what, tone)], *([("  ", "plain"), (line, "plain")] for line in lines)])
+        self._said = what, words, tone
+        lines = wrapped(words, self.size.width - 16)
+        self.query_one("#outcome", LinesView).show([[(what, tone)], *([(f"  {line}", "plain")] for line in lines)])
+
+    def on_resize(self, event: events.Resize) -> None:
+        super().on_resize(event)
+        self._say(*self._said)
 
     # --- what the person does ---
 

@@ -19,6 +19,7 @@ from nora_tui.bridge import (
     TextsChanged,
     Unreadable,
 )
+from nora_tui.format import plural
 from nora_tui.screens.base import NoraScreen
 from nora_tui.screens.stopping import confirm_stop
 from nora_tui.widgets.bar import Bar
@@ -150,22 +151,22 @@ class RunScreen(NoraScreen):
     def _show_info(self) -> None:
         self.query_one("#info", LinesView).show(info_lines(self._view.state, self._texts.environment))
 
-    def _beside_tabs(self) -> list[Piece]:
+    def _beside_tabs(self) -> list[list[Piece]]:
         if self._pane == "console":
-            return [("following", "accent")] if self.query_one(Console).following else [("not following", "muted")]
+            following = self.query_one(Console).following
+            return [[("following", "accent") if following else ("not following", "muted")]]
         if self._pane != "charts":
             return []
         grid = self.query_one(MetricGrid)
         if not grid.total:
-            return [("no metrics yet", "muted")]
-        pieces: list[Piece] = []
+            return [[("no metrics yet", "muted")]]
+        number = (f"{grid.found} of " if grid.words else "") + plural(grid.total, "chart")
+        groups: list[list[Piece]] = [[(number, "muted")]]
         if grid.words:
-            pieces += [("filter ", "muted"), (grid.words, "accent"), ("  ", "plain")]
-        number = f"{grid.found} of {grid.total}" if grid.words else str(grid.total)
-        pieces.append((f"{number} chart{'' if grid.total == 1 else 's'}", "muted"))
+            groups.insert(0, [("filter ", "muted"), (grid.words, "accent")])
         if grid.pages > 1:
-            pieces.append((f"  page {grid.page + 1}/{grid.pages}", "muted"))
-        return pieces
+            groups.append([(f"page {grid.page + 1}/{grid.pages}", "muted")])
+        return groups
 
     # --- what the person does ---
 

@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from nora_tui.actions import Action, Place, bindings
 from nora_tui.bridge import ListedRun, RunsChanged, RunsFollower, Unreadable
+from nora_tui.format import plural
 from nora_tui.screens.base import NoraScreen
 from nora_tui.screens.stopping import confirm_stop
 from nora_tui.widgets.bar import Bar
@@ -108,9 +109,8 @@ class RunsScreen(NoraScreen):
             right += [(f"◆ {waiting} waiting for you", "warn"), ("   ", "plain")]
         if running:
             right += [(f"● {running} running", "busy"), ("   ", "plain")]
-        total = len(self._runs)
-        number = f"{found} of {total}" if self._words else str(total)
-        right.append((f"{number} run{'' if total == 1 else 's'}{' …' if self._loading else ''}", "muted"))
+        number = (f"{found} of " if self._words else "") + plural(len(self._runs), "run")
+        right.append((number + (" …" if self._loading else ""), "muted"))
         return left, right
 
     def _empty_lines(self) -> list[list[Piece]]:

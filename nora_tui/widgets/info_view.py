@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nora_tui.format import count, duration, size, value
+from nora_tui.format import count, duration, plural, size, value
 from nora_tui.widgets.toned import Piece
 from sessions.state import SessionState
 
@@ -136,11 +136,8 @@ def _record(state: SessionState) -> Lines:
             ("attempt", state.attempt or None),
             ("resumed from", state.resumed_from),
             ("tags", " ".join(state.tags)),
-            (
-                "unreadable",
-                f"{count(state.malformed)} lines are no events and were skipped" if state.malformed else None,
-            ),
-            ("missing", f"{count(state.gaps)} gaps in the numbering of events" if state.gaps else None),
+            ("unreadable", plural(state.malformed, "line") if state.malformed else None),
+            ("missing", plural(state.gaps, "gap") + " in the numbering of events" if state.gaps else None),
             ("unknown events", unknown),
         )
     )

@@ -22,10 +22,10 @@ class TabBar(Toned):
         super().__init__()
         self._tabs = tabs
         self._front = tabs[0][0]
-        self._right: list[Piece] = []
+        self._right: list[list[Piece]] = []
 
-    def show(self, front: str, right: list[Piece]) -> None:
-        """Mark a tab as the one in front; ``right`` stands at the end of the line, its last pieces for longest."""
+    def show(self, front: str, right: list[list[Piece]]) -> None:
+        """Mark a tab as the one in front; groups stand at the end of the line, the first of them go first."""
         if (front, right) != (self._front, self._right):
             self._front, self._right = front, right
             self.refresh()
@@ -47,7 +47,9 @@ class TabBar(Toned):
             front = name == self._front
             left += [(f"{number} ", "accent" if front else "faint"), (label, "strong" if front else "muted")]
             left.append((" " * _GAP, "plain"))
-        right = list(self._right)
-        while right and width_of(left) + width_of(right) > width:
-            del right[0]
+        right: list[Piece] = []
+        for group in reversed(self._right):
+            if width_of([*left, *group, *right]) + 2 > width:
+                break
+            right = [*group, ("  ", "plain"), *right] if right else group
         return self.strip(spread(left, right, width), width)

@@ -100,7 +100,7 @@ def test_logs_are_harmless_unless_asked_for_raw(tmp_path: Path) -> None:
     hostile = b"\x1b[31mred\x1b[0m\n10%\r20%\rdone\n\x1b]0;title\x07\x1b[2J\nlast without newline"
     (tmp_path / "runs" / "one" / "console.log").write_bytes(hostile)
     out = nora(tmp_path, "logs", "one").stdout
-    assert out == "red\ndone\n\\x1b]0;title\\x07\\x1b[2J\nlast without newline\n"
+    assert out == "red\ndone\n\\x1b]0;title\\x07\nlast without newline\n"
     assert nora(tmp_path, "logs", "one", "-n", "1").stdout == "last without newline\n"
     assert nora(tmp_path, "logs", "one", "-n", "2").stdout.startswith("\\x1b]0")
     assert nora(tmp_path, "logs", "one", "--raw").stdout.encode().startswith(hostile[:10])
