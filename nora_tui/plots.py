@@ -4,13 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sessions.series import lower_is_better
-
 _OVERLAID = ("train", "val", "test")
 _FIRST = ("loss", "accuracy", "auc", "f1", "logloss")
-_SCORES = frozenset(
-    {"accuracy", "acc", "auc", "f1", "precision", "recall", "score", "map", "iou", "dice", "bleu", "rouge", "r2"}
-)
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -41,12 +36,6 @@ def chartables(metrics: Iterable[tuple[str, str]]) -> list[Chartable]:
         for title, group in splits.items()
     ]
     return sorted(found, key=_order)
-
-
-def can_be_better(chartable: Chartable) -> bool:
-    """Whether a best value means something: for results, not for a learning rate or a norm of gradients."""
-    words = set(re.split(r"[^a-z0-9]+", chartable.name.lower()))
-    return lower_is_better(chartable.name) or not words.isdisjoint(_SCORES)
 
 
 def _rank_of_split(split: str) -> int:

@@ -5,9 +5,10 @@ metrics take 184 MB and not 640.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ Ints = NDArray[np.int64]
 
 _FIRST_CAPACITY = 256
 _LOWER_IS_BETTER = ("loss", "error", "ece", "brier", "nll", "perplexity", "mse", "mae", "rmse")
+_SETTINGS = frozenset({"scale", "weight", "coef"})
+_HIGHER_IS_BETTER = frozenset(
+    {"acc", "accuracy", "auc", "auroc", "ap", "map", "bleu", "dice", "f1", "iou", "precision", "r2", "recall", "score"}
+)
 
 
 class Column(NamedTuple):
@@ -114,21 +119,26 @@ class Series:
         column = self.column(split, name)
         return Point(int(column.steps[-1]), float(column.values[-1]))
 
-    def best(self, split: str, name: str) -> Point:
-        """Return the best finite value (see ``lower_is_better``), or the last one where none is finite."""
+    def best(self, split: str, name: str) -> Point | None:
+        """Return the best finite value; None where none is finite, or where better has no meaning for the name."""
+        direction = better(name)
         column = self.column(split, name)
         finite = np.flatnonzero(np.isfinite(column.values))
-        if not finite.size:
-            return self.last(split, name)
+        if direction is None or not finite.size:
+            return None
         values = column.values[finite]
-        at = finite[np.argmin(values) if lower_is_better(name) else np.argmax(values)]
+        at = finite[np.argmin(values) if direction == "lower" else np.argmax(values)]
         return Point(int(column.steps[at]), float(column.values[at]))
 
 
-def lower_is_better(name: str) -> bool:
-    """Whether a metric of this name is better when it is lower, judged by the words in the name."""
-    words = name.lower().replace("/", "_").replace("-", "_").split("_")
-    return any(word.endswith(_LOWER_IS_BETTER) for word in words)
+def better(name: str) -> Literal["lower", "higher"] | None:
+    """Return which way a metric of this name is better, by its words; None for what is no result (a learning rate)."""
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    if not _SETTINGS.isdisjoint(words):  # loss_scale is no loss
+        return None
+    if any(word.endswith(_LOWER_IS_BETTER) for word in words):
+        return "lower"
+    return "higher" if not _HIGHER_IS_BETTER.isdisjoint(words) else None
 
 
 def thin(values: Floats, buckets: int) -> Ints:

@@ -13,7 +13,7 @@ def as_object(reader: SessionReader) -> dict[str, Any]:
     """Return the folded state for JSON; non-finite floats are left as floats.
 
     ``metrics`` is {split: {name: {last, best, step}}}, where ``step`` is that of the last value and ``best`` the best
-    finite one.
+    finite one; null where better has no meaning.
     """
     state = reader.state
     fields = {name: getattr(state, name) for name in state.__struct_fields__ if name not in ("run_id", "latest")}
@@ -26,11 +26,12 @@ def as_object(reader: SessionReader) -> dict[str, Any]:
     )
 
 
-def metrics_of(reader: SessionReader) -> dict[str, dict[str, dict[str, float]]]:
-    found: dict[str, dict[str, dict[str, float]]] = {}
+def metrics_of(reader: SessionReader) -> dict[str, dict[str, dict[str, Any]]]:
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for split, name in reader.series.metrics():
         last, best = reader.series.last(split, name), reader.series.best(split, name)
-        found.setdefault(split, {})[name] = {"last": last.value, "best": best.value, "step": last.step}
+        value = None if best is None else best.value
+        found.setdefault(split, {})[name] = {"last": last.value, "best": value, "step": last.step}
     return found
 
 
@@ -75,7 +76,8 @@ def print_run(reader: SessionReader) -> None:
     for split, metrics in metrics_of(reader).items():
         for name, found in metrics.items():
             label = Text(harmless(f"{split} {name}"))
-            table.add_row(label, value(found["last"]), value(found["best"]), str(int(found["step"])))
+            best = "" if found["best"] is None else value(found["best"])
+            table.add_row(label, value(found["last"]), best, str(found["step"]))
     if table.row_count:
         console.print(table)
     for event in state.violations:

@@ -48,7 +48,7 @@ class LinesView(Toned, ScrollView, can_focus=True, inherit_bindings=False):
 
     def render_line(self, y: int) -> Strip:
         x, top = self.scroll_offset
-        width = self.size.width
+        width = self.scrollable_content_region.width
         number = top + y
         if number >= self.virtual_size.height:
             return self.strip([], width)

@@ -174,17 +174,15 @@ class MetricGrid(Widget, can_focus=True):
     def _plot(self, chartable: "Chartable", x_low: float, x_high: float, kept: "tuple[object, Plot] | None") -> "Plot":
         """Return what to draw; the same object as before where nothing of it changed, so that it is not drawn again."""
         columns = tuple(self._columns[metric] for metric in chartable.metrics)
-        from nora_tui.plots import can_be_better
         from nora_tui.widgets.chart import Plot, Trace
 
         drawn_from = x_low, x_high, [(len(column.times), *column.times[-1:].tolist()) for column in columns]
         if kept and kept[0] == drawn_from:
             self._plots[chartable.name] = kept
             return kept[1]
-        tells = can_be_better(chartable)
         only = len(columns) == 1  # a best training value says little beside a validation's
         traces = tuple(
-            Trace(split, column, best_of(name, column) if tells and (only or split != "train") else None)
+            Trace(split, column, best_of(name, column) if only or split != "train" else None)
             for (split, name), column in zip(chartable.metrics, columns, strict=True)
         )
         plot = Plot(chartable.name, traces, x_low, x_high)
@@ -205,15 +203,16 @@ def shape_for(charts: int, width: int, height: int) -> tuple[int, int]:
 
 
 def best_of(name: str, column: "Column") -> float | None:
-    """Return the best finite value of a metric; None where there is no choice."""
+    """Return the best finite value of a metric; None where there is no choice, or better has no meaning."""
     import numpy as np
 
-    from sessions.series import lower_is_better
+    from sessions.series import better
 
+    direction = better(name)
     finite = column.values[np.isfinite(column.values)]
-    if len(finite) < 2:
+    if direction is None or len(finite) < 2:
         return None
-    return float(finite.min() if lower_is_better(name) else finite.max())
+    return float(finite.min() if direction == "lower" else finite.max())
 
 
 def _span(columns: "Mapping[tuple[str, str], Column]") -> tuple[float, float]:

@@ -111,7 +111,7 @@ class RunsTable(Toned, ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.Opened())
 
     def render_line(self, y: int) -> Strip:
-        columns = laid_out(self.size.width - 1, with_violations=self._with_violations)
+        columns = laid_out(self.scrollable_content_region.width - 1, with_violations=self._with_violations)
         if y == 0:
             return self._headings(columns)
         number = y - 1 + self.scroll_offset.y

@@ -1,4 +1,4 @@
-from nora_tui.plots import can_be_better, chartables
+from nora_tui.plots import chartables
 
 
 def test_splits_of_a_metric_share_a_chart_and_results_come_first() -> None:
@@ -21,11 +21,3 @@ def test_a_filter_finds_words_in_any_order_and_case() -> None:
     (chart,) = chartables([("val", "Accuracy/cat")])
     assert chart.holds("CAT acc") and chart.holds("val") and chart.holds("")
     assert not chart.holds("dog")
-
-
-def test_a_best_value_is_for_results_only() -> None:
-    def better(name: str) -> bool:
-        return can_be_better(chartables([("train", name)])[0])
-
-    assert all(map(better, ["loss", "val_loss", "accuracy/cat", "auc", "F1", "ece"]))
-    assert not any(map(better, ["lr", "grad_norm", "momentum", "facc"]))

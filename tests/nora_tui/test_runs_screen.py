@@ -97,7 +97,7 @@ async def test_a_run_is_stopped_only_by_a_deliberate_key(runs: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")
         await until(pilot, requests.exists)
-        await until_shown(pilot, "stops after its current step")
+        await until_shown(pilot, "stops after its")
     (line,) = requests.read_bytes().splitlines()
     request = decode_request(line)
     assert isinstance(request, Stop) and request.via == "tui"
@@ -189,7 +189,7 @@ async def test_a_thousand_runs_scroll(empty: Path) -> None:
         (folder / "config.yaml").write_text("data: digits\n")
     app = NoraApp(empty)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until_shown(pilot, "1000 runs")
+        await until_shown(pilot, "1,000 runs", " time")
         first = selected(app)
         await pilot.press("end")
         await until(pilot, lambda: selected(app) in screen_text(app))

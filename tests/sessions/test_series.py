@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessions.events import Metrics
-from sessions.series import Series, lower_is_better, thin
+from sessions.series import Series, better, thin
 from sessions.state import grouped
 
 
@@ -52,15 +52,23 @@ def test_best_follows_the_meaning_of_the_name_and_skips_nan() -> None:
     assert series.best("val", "loss") == (2, 1.0)
     assert series.best("val", "accuracy") == (2, 1.0)
     assert series.last("val", "loss") == (3, 2.0)
-    assert math.isnan(filled([("val", 1, {"loss": math.nan})]).best("val", "loss").value)
+    assert filled([("val", 1, {"loss": math.nan})]).best("val", "loss") is None
+    assert filled([("val", 1, {"lr": 0.1})]).best("val", "lr") is None
 
 
-@pytest.mark.parametrize(
-    ("name", "lower"),
-    [("loss", True), ("val/logloss", True), ("ECE", True), ("rmse", True), ("accuracy", False), ("auc", False)],
-)
-def test_which_way_is_better(name: str, lower: bool) -> None:
-    assert lower_is_better(name) is lower
+@pytest.mark.parametrize("name", ["loss", "val_loss", "val/logloss", "ECE", "rmse", "date/brier"])
+def test_lower_is_better(name: str) -> None:
+    assert better(name) == "lower"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "accuracy/cat", "auc", "F1"])
+def test_higher_is_better(name: str) -> None:
+    assert better(name) == "higher"
+
+
+@pytest.mark.parametrize("name", ["lr", "grad_norm", "momentum", "facc", "loss_scale"])
+def test_what_is_no_result_is_never_better(name: str) -> None:
+    assert better(name) is None
 
 
 @given(st.lists(st.floats(), max_size=200), st.integers(1, 20))
