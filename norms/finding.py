@@ -41,17 +41,19 @@ class Detector(NamedTuple):
     detect: Detect
     aspect: str
     """Tells apart what one norm looks at: each aspect is broken and cured by itself."""
+    limit: str
+    """The limit that stands beside its live value; "" is the norm's first."""
 
 
 REGISTRY: list[Detector] = []
 """Filled by the modules of norms.detectors as they are imported."""
 
 
-def detects(norm: str, *signals: type[AnySignal], aspect: str = "") -> Callable[[Detect], Detect]:
+def detects(norm: str, *signals: type[AnySignal], aspect: str = "", limit: str = "") -> Callable[[Detect], Detect]:
     """Register a function as the detector of a norm, or of one aspect of it, for these kinds of signals."""
 
     def register(detect: Detect) -> Detect:
-        REGISTRY.extend(Detector(norm, signal, detect, aspect) for signal in signals)
+        REGISTRY.extend(Detector(norm, signal, detect, aspect, limit) for signal in signals)
         return detect
 
     return register

@@ -411,9 +411,7 @@ class RunEnd(Signal, tag="end", frozen=True, kw_only=True):
     """The reference first; only where the configuration names cohorts."""
 
 
-AnySignal = (
-    Preflight | Step | Update | EpochEnd | Evaluation | CheckpointSaved | Replay | Resources | Timings | RunEnd
-)
+AnySignal = Preflight | Step | Update | EpochEnd | Evaluation | CheckpointSaved | Replay | Resources | Timings | RunEnd
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnySignal] = msgspec.json.Decoder(AnySignal, strict=False)

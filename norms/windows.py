@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from norms.signals import EpochEnd, Evaluation, Preflight, Resources, Signal, Step, Unchanged, Update
@@ -52,18 +52,27 @@ class Track:
         if value <= 0 and not self._linear:
             self._to_linear()
         x = value if self._linear else math.log(value)
-        count = len(self._values)
-        if count >= NEEDED:
-            mean = self._sum / count
-            variance = (self._square - self._sum * mean) / (count - 1)
-            if variance > 0:
-                deviation = math.sqrt(variance)
-                self.sigmas = (x - mean) / deviation
-                if self.sigmas > CLIP_SIGMAS:
-                    x = mean + CLIP_SIGMAS * deviation
-            else:
-                self.sigmas = math.inf if x > mean else 0.0
+        if (spread := self._spread()) is not None:
+            mean, deviation = spread
+            self.sigmas = _sigmas(x, mean, deviation)
+            x = min(x, mean + CLIP_SIGMAS * deviation) if deviation else x
         self._pending = (step, x)
+
+    def sigmas_of(self, value: float) -> float | None:
+        """Return how far another value stands above those before the newest, as ``sigmas`` says it of that."""
+        spread = self._spread()
+        if spread is None or (value <= 0 and not self._linear):
+            return None
+        return _sigmas(value if self._linear else math.log(value), *spread)
+
+    def _spread(self) -> tuple[float, float] | None:
+        """Return mean and standard deviation, None while the window is too short."""
+        count = len(self._values)
+        if count < NEEDED:
+            return None
+        mean = self._sum / count
+        variance = (self._square - self._sum * mean) / (count - 1)
+        return mean, math.sqrt(variance) if variance > 0 else 0.0
 
     @property
     def typical(self) -> float:
@@ -90,9 +99,7 @@ class Track:
         if self._pending is not None and self._pending[0] <= step:
             self._admit(*self._pending)
         self._pending = self.value = self.sigmas = None
-        order = range(len(self._values))
-        ordered = [(self._at + i) % len(self._values) for i in order]
-        kept = [i for i in ordered if self._steps[i] <= step]
+        kept = [i for i in self._order() if self._steps[i] <= step]
         self._refill([self._values[i] for i in kept], [self._steps[i] for i in kept])
 
     def _admit(self, step: int, x: float) -> None:
@@ -115,13 +122,23 @@ class Track:
 
     def _to_linear(self) -> None:
         self._linear = True
-        order = [*range(self._at, len(self._values)), *range(self._at)]
+        order = self._order()
         self._refill([math.exp(self._values[i]) for i in order], [self._steps[i] for i in order])
+
+    def _order(self) -> list[int]:
+        """Return the places of the values, the oldest first."""
+        return [*range(self._at, len(self._values)), *range(self._at)]
 
     def _refill(self, values: list[float], steps: list[int]) -> None:
         self._values, self._steps, self._at = values, steps, 0
         self._sum = math.fsum(values)
         self._square = math.fsum(value * value for value in values)
+
+
+def _sigmas(x: float, mean: float, deviation: float) -> float:
+    if deviation:
+        return (x - mean) / deviation
+    return math.inf if x > mean else 0.0
 
 
 class Streaks:
@@ -134,7 +151,7 @@ class Streaks:
         self.judged = 0
         """Judgements so far."""
 
-    def take(self, names: Iterable[str]) -> None:
+    def take(self, names: Sequence[str]) -> None:
         self.judged += 1
         old = self._lengths
         if old or names:
@@ -145,9 +162,7 @@ class Streaks:
         if not self._lengths:
             return []
         again = steps if again is None else again
-        return [
-            name for name, length in self._lengths.items() if length >= (steps if length == self.judged else again)
-        ]
+        return [name for name, length in self._lengths.items() if length >= (steps if length == self.judged else again)]
 
     @property
     def longest(self) -> int:

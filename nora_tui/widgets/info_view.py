@@ -15,7 +15,6 @@ _PACKAGES = ("torch", "torchvision", "catboost", "scikit-learn", "numpy", "panda
 def info_lines(state: SessionState, environment: Mapping[str, Any]) -> Lines:
     sections = (
         ("Result", _result(state)),
-        ("Newest values", _values(state)),
         ("Phases", _phases(state)),
         ("Checkpoints", _checkpoints(state)),
         ("Artifacts", [[(f"{found.kind:<{_LABEL}}", "muted"), (found.path, "plain")] for found in state.artifacts]),
@@ -23,6 +22,7 @@ def info_lines(state: SessionState, environment: Mapping[str, Any]) -> Lines:
         ("Machine", _machine(state, environment)),
         ("Code", _code(environment)),
         ("Record", _record(state)),
+        ("Newest values", _values(state)),
     )
     lines: Lines = []
     for heading, body in sections:

@@ -211,9 +211,10 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
         with watch.phase("validate", epoch):
             scores = evaluate(model, val, dtype, data.classes)
             watch.metrics("val", step, scores, epoch=epoch)
-        improved = best is None or scores["accuracy"] > best.accuracy
+        improved = best is None or (scores["accuracy"], -scores["loss"]) > (best.accuracy, -best.loss)
         if improved:
-            best = Best(epoch, step, scores["accuracy"], {k: v.clone() for k, v in model.state_dict().items()})
+            weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            best = Best(epoch, step, scores["accuracy"], scores["loss"], weights)
         every = config.checkpoint.every_epochs
         if epoch == config.train.epochs or (every and (improved or epoch % every == 0)):
             kinds: list[checkpoints.Kind] = ["best", "last"] if improved else ["last"]
@@ -227,7 +228,7 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
     return {
         "steps": step,
         "val": scores,
-        "best": {"epoch": best.epoch, "step": best.step, "accuracy": best.accuracy},
+        "best": {"epoch": best.epoch, "step": best.step, "accuracy": best.accuracy, "loss": best.loss},
         "test": tested,
         "model": {"parameters": parameters, "dtype": str(dtype or torch.float32), "device": str(device)},
         "data": {"path": str(images.path_of(config.data)), "sha256": data.sha256},
@@ -236,11 +237,12 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch of the highest validation accuracy so far, the earliest of equals."""
+    """The epoch of the highest validation accuracy so far; of equals, that of the lowest loss."""
 
     epoch: int
     step: int
     accuracy: float
+    loss: float
     weights: dict[str, Tensor]
 
 
@@ -304,7 +306,7 @@ def dtype_of(amp: Amp, device: torch.device) -> torch.dtype | None:
 def computes_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies matrices in bf16; emulated, it is slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
