@@ -1,4 +1,4 @@
-"""The facts that norms are judged by: one frozen value a moment, free of torch, so that they can be kept and judged again.
+"""The facts that norms are judged by: one frozen value a moment, free of torch, so that they can be judged again.
 
 Probes turn live objects into signals; detectors read nothing else. Two rules hold for every field. **None is "not
 seen"**: nobody looked, it does not apply, or it cannot be told; a detector that needs it stays silent, and never
@@ -11,10 +11,7 @@ shares from 0 to 1 unless a field says otherwise. Digests are short texts, compa
 
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
-
-from sessions.codec import spell
 
 Names = tuple[str, ...]
 
@@ -187,7 +184,7 @@ class Step(Signal, tag="step", frozen=True, kw_only=True):
     gradient_ratio: float | None = None
     """Gradient rms of the first weight matrix over that of the last; biases left out."""
     small_gradients: float | None = None
-    """Share of the first matrix's gradient entries that are below a thousandth of the last one's rms, zeros included."""
+    """Share of the first matrix's gradient entries below a thousandth of the last one's rms, zeros included."""
     loss_inputs: tuple[LossInput, ...] | None = None
 
     @property
@@ -216,7 +213,7 @@ class Update(Signal, tag="update", frozen=True, kw_only=True):
     unchanged: tuple[Unchanged, ...] | None = None
     """Those of the parameters looked at; a rotating sample will do, as long as one is looked at in successive steps."""
     ratio: float | None = None
-    """Median over the weight matrices of norm(change) / norm(weight), those of norm 0 left out; measured now and then."""
+    """Median over the weight matrices of norm(change) / norm(weight), those of norm 0 left out; now and then."""
     non_finite: Names | None = None
     """Parameters that hold NaN or infinity."""
 
@@ -412,34 +409,3 @@ class RunEnd(Signal, tag="end", frozen=True, kw_only=True):
 
 
 AnySignal = Preflight | Step | Update | EpochEnd | Evaluation | CheckpointSaved | Replay | Resources | Timings | RunEnd
-
-_encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[AnySignal] = msgspec.json.Decoder(AnySignal, strict=False)
-
-
-def encode(signal: AnySignal) -> bytes:
-    """Return the signal as one JSON line, newline included; fields not seen are left out, NaN is "nan" as in events."""
-    line = _encoder.encode(signal)
-    if b"null" in line:  # what msgspec makes of NaN and infinity; a None that is a default is not written at all
-        line = _encoder.encode(_spelled(signal))
-    return line + b"\n"
-
-
-def decode(line: bytes) -> AnySignal:
-    """Return the signal in one line.
-
-    Raises:
-        ValueError: The line is none.
-    """
-    return _decoder.decode(line)
-
-
-def _spelled(value: object) -> object:
-    if isinstance(value, Signal | Fact):
-        fields = {name: getattr(value, name) for name in value.__struct_fields__}
-        tag = value.__struct_config__.tag
-        kept = {name: _spelled(item) for name, item in fields.items() if item is not None}
-        return ({"type": tag} if tag else {}) | kept
-    if isinstance(value, tuple):
-        return [_spelled(item) for item in value]
-    return spell(value)

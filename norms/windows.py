@@ -13,6 +13,8 @@ NEEDED = 64
 """Values before a window says anything: half of it, which outlasts most warm-ups."""
 CLIP_SIGMAS = 4.0
 """A value further up enters the window as one this far up, so that a spike does not widen it and a new level does."""
+ROUNDING = 1e-12
+"""A variance below this share of the squared mean is that of a constant series."""
 RELATIVE_UPDATE = 1e-6
 """An update below this share of a weight may vanish in rounding: such a weight is no evidence."""
 
@@ -72,7 +74,7 @@ class Track:
             return None
         mean = self._sum / count
         variance = (self._square - self._sum * mean) / (count - 1)
-        return mean, math.sqrt(variance) if variance > 0 else 0.0
+        return mean, math.sqrt(variance) if variance > ROUNDING * mean * mean else 0.0
 
     @property
     def typical(self) -> float:
@@ -138,7 +140,7 @@ class Track:
 def _sigmas(x: float, mean: float, deviation: float) -> float:
     if deviation:
         return (x - mean) / deviation
-    return math.inf if x > mean else 0.0
+    return math.inf if x - mean > math.sqrt(ROUNDING) * abs(mean) else 0.0
 
 
 class Streaks:
@@ -265,10 +267,12 @@ class Windows:
             self.gradients.append((signal.gradient_ratio, signal.small_gradients))
 
     def _batch(self, signal: Step) -> None:
-        if signal.samples is not None:
-            if signal.samples > self.largest_batch:
-                self.largest_batch = signal.samples
-            self.partial = 2 * signal.samples < self.largest_batch
+        if signal.samples is None:
+            self.partial = False
+            return
+        if signal.samples > self.largest_batch:
+            self.largest_batch = signal.samples
+        self.partial = 2 * signal.samples < self.largest_batch
 
     def _finite(self, signal: Step) -> None:
         norm = signal.grad_norm

@@ -65,7 +65,6 @@ class Outline:
     shape: tuple[int, int, int]
     """Height, width and channels of an image."""
     train_labels: Labels
-    classes: int
 
 
 def data_dir() -> Path:
@@ -117,7 +116,7 @@ def outline(data: str) -> Outline:
     """
     if data == DIGITS:
         digits = _digits()
-        return Outline(digits.shape, digits.train.labels, len(digits.classes))
+        return Outline(digits.shape, digits.train.labels)
     with _opened(data) as arrays:
         if broken := arrays.zip.testzip():
             raise zipfile.BadZipFile(f"{broken} does not match its checksum")
@@ -127,7 +126,8 @@ def outline(data: str) -> Outline:
     for labels, name in ((train, "train"), (test, "test")):
         _check_counts(shapes[f"x_{name}"][0], labels, name, data)
     height, width, channels = shapes["x_train"][1:]
-    return Outline((height, width, channels), train, len(_class_names(names, train, test, data)))
+    _class_names(names, train, test, data)
+    return Outline((height, width, channels), train)
 
 
 def split(labels: Labels, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

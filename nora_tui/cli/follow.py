@@ -28,6 +28,9 @@ EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 PLAIN_INTERVAL = 5.0
 """Seconds between two progress lines where there is no terminal."""
 
+PLAIN_BAR = 20
+"""Characters in its bar."""
+
 
 class Display(Protocol):
     def show(self, state: SessionState) -> None: ...
@@ -60,7 +63,7 @@ def follow(paths: SessionPaths, *, on_interrupt: Literal["stop", "leave"], as_js
     if as_json:
         print_json(as_object(reader))
     else:
-        console.print(_ending(reader.state))
+        console.print(_ending(reader.state), soft_wrap=True)
     return _exit_code(reader.state)
 
 
@@ -141,10 +144,18 @@ class PlainDisplay:
         if self._silent or now - self._shown_at < PLAIN_INTERVAL or line == self._last:
             return
         self._shown_at, self._last = now, line
-        self._console.print(Text(f"{state.run_id} · {line}"), soft_wrap=True)
+        self._console.print(Text(f"{_plain_bar(state.fraction)}{state.run_id} · {line}"), soft_wrap=True)
 
     def close(self) -> None:
         pass
+
+
+def _plain_bar(fraction: float | None) -> str:
+    """Return the progress in characters that any log can hold; nothing where it is unknown."""
+    if fraction is None:
+        return ""
+    done = int(fraction * PLAIN_BAR)
+    return f"[{'#' * done}{'.' * (PLAIN_BAR - done)}] {fraction:4.0%} "
 
 
 def _figures(state: SessionState) -> str:

@@ -17,7 +17,7 @@ from textual.strip import Strip
 
 from nora_tui.format import short_count, value
 from nora_tui.widgets import raster
-from nora_tui.widgets.raster import Frame, Line
+from nora_tui.widgets.raster import Characters, Frame, Line
 from nora_tui.widgets.toned import Piece, Toned, fit, shown, spread, width_of
 from sessions.series import Column, Ints
 
@@ -27,6 +27,7 @@ LEAST_PLOT = (8, 2)
 """Columns and rows of curves below which nothing could be read from them."""
 _MARKED_POINTS = 4
 """A curve with fewer points than one in this many cells shows each of them."""
+_POINT, _GAP, _GRID = map(ord, "●×┈")
 _SPLIT_TONES = {"train": "train", "val": "val", "test": "test"}
 
 
@@ -120,23 +121,21 @@ class Chart(Toned):
     ) -> list[Strip]:
         gutter, columns, rows = size
         drawn = raster.draw(lines, frame, columns, rows)
-        cells = [list(row) for row in raster.text_rows(drawn.bits)]
-        owner = drawn.owner
+        cells, owner = raster.characters(drawn.bits), drawn.owner
         grid, gap = len(lines), len(lines) + 1
         _mark_points(cells, owner, lines, frame)
         _mark_gaps(cells, owner, lines, frame, gap)
-        for row in labels:
-            _rule(cells[row], owner, row, grid)
+        _rule(cells, owner, list(labels), grid)
         styles = [self.tone(tone) for tone in (*(trace.tone for trace in plot.traces), "faint", "bad", "plain")]
         muted, faint = self.tone("muted"), self.tone("faint")
         strips = []
-        for row, characters in enumerate(cells):
-            label = labels.get(row, "").rjust(gutter - 2)
-            segments = [Segment(label, muted), Segment(" ┤" if row in labels else " │", faint)]
-            text = "".join(characters)
-            edges = (np.flatnonzero(np.diff(owner[row])) + 1).tolist()
-            for start, end in zip([0, *edges], [*edges, columns], strict=True):
-                segments.append(Segment(text[start:end], styles[owner[row, start]]))
+        for row, (text, ends) in enumerate(zip(raster.texts(cells), _runs(owner), strict=True)):
+            segments = [Segment(labels.get(row, "").rjust(gutter - 2), muted)]
+            segments.append(Segment(" ┤" if row in labels else " │", faint))
+            start = 0
+            for end, who in ends:
+                segments.append(Segment(text[start:end], styles[who]))
+                start = end
             strips.append(Strip(segments, gutter + columns))
         return strips
 
@@ -225,34 +224,46 @@ def _power_label(exponent: float) -> str:
     return f"{factor * 10**whole:g}" if -4 < whole < 4 else f"{factor}e{whole}"
 
 
-def _mark_points(cells: list[list[str]], owner: Ints, lines: Sequence[Line], frame: Frame) -> None:
+def _mark_points(cells: Characters, owner: Ints, lines: Sequence[Line], frame: Frame) -> None:
     """Show each point of a curve that has few: one value an epoch is then told from one a step by shape too."""
-    rows, columns = len(cells), len(cells[0])
+    rows, columns = cells.shape
     for number, line in enumerate(lines):
         if line.total * _MARKED_POINTS > columns and line.total > 1:
             continue
         for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True):
             column, row = raster.column_of(x, frame, columns), raster.row_of(y, frame, rows)
             if 0 <= column < columns and 0 <= row < rows:
-                cells[row][column] = "●"
+                cells[row, column] = _POINT
                 owner[row, column] = number
 
 
-def _mark_gaps(cells: list[list[str]], owner: Ints, lines: Sequence[Line], frame: Frame, gap: int) -> None:
+def _mark_gaps(cells: Characters, owner: Ints, lines: Sequence[Line], frame: Frame, gap: int) -> None:
     """Mark on the lowest row where a value was not finite."""
-    columns = len(cells[0])
+    columns = cells.shape[1]
     for line in lines:
         if not len(line.gaps):
             continue
         dots = np.rint((line.gaps - frame.x_low) / (frame.x_high - frame.x_low) * (2 * columns - 1))
-        for column in np.unique(dots.astype(np.int64) // 2).tolist():
-            if 0 <= column < columns:
-                cells[-1][column] = "×"
-                owner[-1, column] = gap
+        at = np.unique(dots.astype(np.int64) // 2)
+        at = at[(at >= 0) & (at < columns)]
+        cells[-1, at] = _GAP
+        owner[-1, at] = gap
 
 
-def _rule(characters: list[str], owner: Ints, row: int, grid: int) -> None:
-    """Draw a faint line through the empty cells of a row."""
-    for column in np.flatnonzero(owner[row] < 0).tolist():
-        characters[column] = "┈"
-    owner[row][owner[row] < 0] = grid
+def _rule(cells: Characters, owner: Ints, rows: list[int], grid: int) -> None:
+    """Draw a faint line through the empty cells of some rows."""
+    empty = np.zeros_like(owner, dtype=np.bool_)
+    empty[rows] = owner[rows] < 0
+    cells[empty] = _GRID
+    owner[empty] = grid
+
+
+def _runs(owner: Ints) -> list[list[tuple[int, int]]]:
+    """Return for each row where each stretch of cells of one owner ends, and whose it is."""
+    last = np.ones_like(owner, dtype=np.bool_)
+    last[:, :-1] = owner[:, 1:] != owner[:, :-1]
+    rows, columns = np.nonzero(last)
+    runs: list[list[tuple[int, int]]] = [[] for _ in owner]
+    for row, column, who in zip(rows.tolist(), columns.tolist(), owner[rows, columns].tolist(), strict=True):
+        runs[row].append((column + 1, who))
+    return runs

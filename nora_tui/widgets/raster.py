@@ -17,6 +17,8 @@ from sessions.series import Floats, Ints, thin
 DOTS_ACROSS, DOTS_DOWN = 2, 4
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
 """The bit of each dot in a braille character, by row and column."""
+Characters = NDArray[np.uint32]
+"""Code points, of shape (rows, columns)."""
 _COUNT = np.array([number.bit_count() for number in range(256)], dtype=np.uint8)
 _THIN = 4
 Dots = NDArray[np.int32]
@@ -194,10 +196,14 @@ def row_of(y: float, frame: Frame, rows: int) -> int:
     return math.floor((frame.y_high - y) / (frame.y_high - frame.y_low) * (rows * DOTS_DOWN - 1) + 0.5) // 4
 
 
-def text_rows(bits: NDArray[np.uint8]) -> list[str]:
-    """Return each row of cells as braille; an empty cell is a space, which no font fills with rings."""
-    codes = np.where(bits, bits + np.uint32(0x2800), np.uint32(0x20)).astype("<u4")
-    return [row.tobytes().decode("utf-32-le") for row in codes]
+def characters(bits: NDArray[np.uint8]) -> Characters:
+    """Return cells as the code points of braille; an empty cell is a space, which no font fills with rings."""
+    return np.where(bits, bits + np.uint32(0x2800), np.uint32(ord(" ")))
+
+
+def texts(cells: Characters) -> list[str]:
+    """Return each row of code points as text."""
+    return [row.tobytes().decode("utf-32-le") for row in cells.astype("<u4", copy=False)]
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:

@@ -15,16 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from table import Row, markdown
+from table import Row, interleaved, markdown
 
 from configs.schema import Augment, Checkpoint, VitConfig, VitModel, VitTrain
 from engine.supervise import WORKER_ENVIRONMENT
+from engine.workloads.vit import train
+from engine.workloads.vit.muon import Muon
 
 BATCH = 128
 MODEL = VitModel(patch=4, dim=192, depth=6, heads=3, mlp_ratio=4.0)
@@ -53,8 +55,35 @@ def rows(quick: bool) -> list[Row]:
             n=rounds,
             goal="≥ 3x" if on_gpu else "≥ 2.5x where bf16 is native",
             better="higher",
-        )
+        ),
+        _muon_row(10 if quick else 40),
     ]
+
+
+def _muon_row(n: int) -> Row:
+    """One update of the matrices of the blocks, beside torch's own Muon."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    matrices = [
+        torch.nn.Parameter(parameter)
+        for parameter in train.ViT(MODEL, (32, 32, 3), 10).to(device).blocks.parameters()
+        if parameter.ndim == 2
+    ]
+    for matrix in matrices:
+        matrix.grad = torch.randn_like(matrix)
+    dtype = torch.bfloat16 if train.computes_bf16(device) else torch.float32
+
+    def timed(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+        def step() -> None:
+            optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return step
+
+    steps = timed(Muon(matrices, 0.01, 0.05, dtype)), timed(torch.optim.Muon(matrices, 0.01, 0.05))
+    interleaved(3, *steps)
+    ours, peer = interleaved(n, *steps)
+    return Row(f"Muon, {len(matrices)} matrices", ours * 1e3, peer * 1e3, "ms", "torch.optim.Muon", n, "", "lower")
 
 
 def _write_images(path: Path, steps: int) -> None:

@@ -353,6 +353,15 @@ def test_images_of_ones_own_in_colour_are_learnt(tmp_path: Path) -> None:
     assert summary["test"].keys() >= {"accuracy/0", "accuracy/1", "accuracy/2"}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_a_run_on_a_gpu_learns(tmp_path: Path, dtype: str) -> None:
+    summary, found = watched(tmp_path, config_of("train.epochs=10", "runtime.device=cuda", f"amp.dtype={dtype}"))
+    assert summary["model"]["device"] == "cuda"
+    assert metrics(found, "val")[-1].values["accuracy"] > 0.8
+
+
 @pytest.mark.slow
 def test_a_compiled_run_is_the_same_run(tmp_path: Path) -> None:
     options = (*SMALL, "train.epochs=1", "amp.enabled=false")

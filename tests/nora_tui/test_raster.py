@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nora_tui.widgets import raster
-from nora_tui.widgets.raster import Frame, Line, draw, frame_of, line_of, log_ticks, text_rows, ticks
+from nora_tui.widgets.raster import Frame, Line, characters, draw, frame_of, line_of, log_ticks, texts, ticks
 from sessions.series import Floats
 
 COLUMNS, ROWS = 20, 5
@@ -19,7 +19,7 @@ def array(*values: float) -> Floats:
 def picture(*lines: Line, frame: Frame | None = None) -> list[str]:
     frame = frame or frame_of(lines, 0, max(float(line.x.max()) for line in lines))
     assert frame is not None
-    return [row.rstrip() for row in text_rows(draw(lines, frame, COLUMNS, ROWS).bits)]
+    return [row.rstrip() for row in texts(characters(draw(lines, frame, COLUMNS, ROWS).bits))]
 
 
 def dots(text: list[str]) -> int:
@@ -144,7 +144,7 @@ def test_whatever_the_values_something_sensible_is_drawn(
     drawn = draw([line], frame, columns, rows)
     assert drawn.bits.any()
     assert ((drawn.owner == 0) == (drawn.bits > 0)).all()
-    assert len(text_rows(drawn.bits)) == rows
+    assert len(texts(characters(drawn.bits))) == rows
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=50))

@@ -97,8 +97,9 @@ def crop(padded: Tensor, rows: Tensor, top: Tensor, left: Tensor, flip: Tensor, 
 
 def mixup(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Blend each image and its target with its neighbour's, by a share of its own (Zhang et al. 2018)."""
-    concentration = torch.tensor(alpha, device=images.device)
-    share = torch.distributions.Beta(concentration, concentration).sample((len(images),))
+    concentration = torch.full((), alpha, device=images.device)
+    # Validated, the distribution would wait for the device to say that its parameters are positive.
+    share = torch.distributions.Beta(concentration, concentration, validate_args=False).sample((len(images),))
     return (
         torch.lerp(images.roll(1, 0), images, share[:, None, None, None]),
         torch.lerp(targets.roll(1, 0), targets, share[:, None]),

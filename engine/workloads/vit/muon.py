@@ -1,7 +1,8 @@
 """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): momentum whose every update is orthogonalised.
 
 The same arithmetic as ``torch.optim.Muon`` (tests/engine/test_muon.py compares them), but matrices of one shape are
-orthogonalised together: a sixth of the kernel launches on a GPU and about half the time on a CPU, for six blocks.
+orthogonalised together: with six blocks that is a sixth of the kernel launches, and on a CPU about two thirds of
+the time (tests/bench/bench_vit.py).
 """
 
 import math
