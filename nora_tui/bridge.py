@@ -31,7 +31,7 @@ from sessions.tail import wakes
 if TYPE_CHECKING:
     from sessions.series import Column
 
-SLICE_SECONDS, LONGEST_SLICE = 0.05, 0.2
+SLICE_SECONDS, LONGEST_SLICE = 0.05, 0.4
 """How long a thread reads before it shows what it has: little at first, for a picture at once, then more at a time."""
 PAUSE_SECONDS = 0.08
 """Between two messages about a live run: as often as a person can follow."""
@@ -252,7 +252,7 @@ class RunFollower(Follower):
             self._read_texts()
             more, seconds = True, SLICE_SECONDS
             while more and not self.stopped.is_set():
-                more, seconds = reader.poll(seconds), min(2 * seconds, LONGEST_SLICE)
+                more, seconds = reader.poll(seconds), min(4 * seconds, LONGEST_SLICE)
                 if reader.version != version:
                     version = reader.version
                     self._post(reader, loading=more)

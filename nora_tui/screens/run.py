@@ -87,6 +87,11 @@ class RunScreen(NoraScreen):
         if self._console_follower is not None:
             self._console_follower.stop()
 
+    @property
+    def loaded(self) -> bool:
+        """Whether everything that is recorded so far is shown."""
+        return not self._view.loading
+
     # --- what the bridge says ---
 
     def on_run_changed(self, message: RunChanged) -> None:

@@ -167,24 +167,26 @@ class Chart(Toned):
 
 
 def _title(plot: Plot, width: int, log: bool, picked: bool) -> list[Piece]:
-    """Return the name and the values; where room is short the best values go first, then training's."""
+    """Return the name and the values; where room is short the best ones go first, then those of the first splits."""
     mark: Piece = ("▸ ", "accent") if picked else ("  ", "plain")
-    name = shown(plot.name)
-    chip: list[Piece] = [(" log", "muted")] if log else []
-    for first, best in ((0, True), *((number, False) for number in range(len(plot.traces) + 1))):
-        figures = _figures(plot.traces[first:], best=best)
-        if width_of([mark, (name, "strong"), *chip, *figures]) + 2 <= width:
+    name: list[Piece] = [mark, (shown(plot.name), "strong"), *([(" log", "muted")] if log else [])]
+    for silent, best in ((0, True), *((number, False) for number in range(len(plot.traces) + 1))):
+        figures = _figures(plot.traces, silent, best=best)
+        if width_of([*name, *figures]) + 2 <= width:
             break
-    return spread([mark, (name, "strong"), *chip], figures, width)
+    return spread(name, figures, width)
 
 
-def _figures(traces: Sequence[Trace], *, best: bool) -> list[Piece]:
+def _figures(traces: Sequence[Trace], silent: int, *, best: bool) -> list[Piece]:
+    """Return the legend: the split of each trace, and but for the first ``silent`` ones its newest value."""
     pieces: list[Piece] = []
-    for trace in traces:
+    for number, trace in enumerate(traces):
         if not len(trace.column.values):
             continue
-        last = float(trace.column.values[-1])
         pieces += [("  " if pieces else "", "plain"), (trace.split, trace.tone)]
+        if number < silent:
+            continue
+        last = float(trace.column.values[-1])
         pieces.append((f" {value(last)}", "plain" if np.isfinite(last) else "bad"))
         if best and trace.best is not None:
             pieces.append((f" best {value(trace.best)}", "muted"))

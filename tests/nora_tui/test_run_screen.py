@@ -249,6 +249,8 @@ async def test_metric_names_are_data(empty: Path) -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await until_shown(pilot, "[red]x", "a␛[31mb", "漢字")
         await pilot.press("4")
+        await until_shown(pilot, "Record")
+        await pilot.press("end")
         await until_shown(pilot, "[red]x", "a␛[31mb")
 
 

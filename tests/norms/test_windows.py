@@ -7,7 +7,7 @@ import pytest
 
 from norms.signals import Step
 from norms.windows import NEEDED, WINDOW, Memory, Streaks, Track, Windows
-from tests.norms.cases import noisy
+from tests.norms.cases.building import noisy
 
 
 def fed(values: list[float], start: int = 1) -> Track:
