@@ -5,28 +5,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.make/venv:
+.venv/.nora:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "NORA needs Python 3.11 or newer; set PYTHON=…"; exit 2; }
 	@$(PYTHON) -m venv .venv || { echo "the venv module is missing; on Debian: apt install python3-venv"; exit 2; }
-	@mkdir -p .make && touch $@
+	@touch $@
 
-.make/run: .make/venv pyproject.toml
+.venv/.nora-run: .venv/.nora pyproject.toml
 	@echo "installing NORA and torch into .venv (about 5 GB, some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-.make/dev: .make/run
+.venv/.nora-dev: .venv/.nora-run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-.make/bench: .make/dev
+.venv/.nora-bench: .venv/.nora-dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
-run: .make/run
+run: .venv/.nora-run
 	@$(BIN)/nora demo
 
-check: .make/dev
+check: .venv/.nora-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -35,8 +35,8 @@ check: .make/dev
 test: check
 	$(BIN)/pytest -n 2
 
-bench: .make/bench
+bench: .venv/.nora-bench
 	$(BIN)/python tests/bench/run.py
 
 clean:
-	rm -rf .venv .make build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -55,7 +55,7 @@ def compose(overrides: Iterable[str]) -> AnyConfig:
         with initialize_config_module("configs", version_base="1.3"):
             values = OmegaConf.to_container(hydra_compose("config", lines), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(f"{' '.join(lines)}: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
     return validate(values | ({"data": path} if path else {}))
 
@@ -124,15 +124,27 @@ def _parse(text: str) -> "Override":
 def _check(override: "Override", workload: str) -> None:
     key, value = override.key_or_group, str(override.value())
     schema = WORKLOADS[workload]
+    if override.package is not None:
+        raise ConfigError(f"{override.input_line!r}: a key has no '@'; write key=value")
+    if isinstance(nested := override.value(), dict):
+        for inner, _ in _dotted(nested, f"{key}."):
+            _check_known(inner, schema, workload)
     if value == "":
         raise ConfigError(f"{key}= has no value; write {key}=value")
     if key == "data":
+        if "${" in value:
+            raise ConfigError(f"data={value}: a path is written out; let the shell fill in variables")
         is_path = "/" in value or "." in value or Path(value).exists()
         if not is_path:
             _check_choice("data", value, schema.data_sets, f" with workload={workload}, or a path to a file")
     elif key in GROUPS:
         _check_choice(key, value, options(key))
-    elif type_at(schema, key) is None:
+    else:
+        _check_known(key, schema, workload)
+
+
+def _check_known(key: str, schema: type[Any], workload: str) -> None:
+    if type_at(schema, key) is None:
         near = get_close_matches(key, keys_of(schema), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(sorted(_tops(schema)))}"
         raise ConfigError(f"there is no key {key!r} with workload={workload}; {hint}")

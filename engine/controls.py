@@ -17,14 +17,21 @@ class Controls:
     def __init__(self, paths: SessionPaths) -> None:
         self._path = paths.requests
         self._tail = LineTail(paths.requests)
+        self._refused = ""
 
     def poll(self) -> tuple[list[AnyRequest], list[str]]:
-        """Return the new requests, and why each line that is none was refused."""
-        lines = self._tail.read().lines
-        if not lines:
+        """Return the new requests, and why each line that is none, or once why the whole file, was refused."""
+        try:
+            why = self._distrust()
+            lines = self._tail.read().lines if why is None else []
+        except FileNotFoundError:
             return [], []
-        if (why := self._distrust()) is not None:
-            return [], [why] * len(lines)
+        except OSError as error:
+            why, lines = f"requests.jsonl cannot be read: {error.strerror}", []
+        if why is not None:
+            again, self._refused = why == self._refused, why
+            return [], [] if again else [why]
+        self._refused = ""
         requests: list[AnyRequest] = []
         refused: list[str] = []
         for line in lines:

@@ -15,12 +15,12 @@ import psutil
 GIT_SECONDS = 10
 
 
-def capture(seed: int, folder: Path) -> dict[str, Any]:
-    """Return commit and dirty patch of ``folder``, interpreter, packages, hardware and seed, for JSON."""
+def capture(seed: int) -> dict[str, Any]:
+    """Return commit and dirty patch of the current folder, interpreter, packages, hardware and seed, for JSON."""
     return {
-        "git": git_state(folder),
+        "git": git_state(),
         "python": {"version": platform.python_version(), "executable": sys.executable},
-        "packages": {d.metadata["Name"]: d.version for d in sorted(metadata.distributions(), key=lambda d: d.name)},
+        "packages": packages(),
         "hardware": hardware(),
         "seeds": {"seed": seed},
         "environment": {
@@ -31,12 +31,18 @@ def capture(seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
+def packages() -> dict[str, str]:
+    """Return name and version of every installed package; the remains of broken installations have no name."""
+    named = [(d.metadata["Name"], d.version) for d in metadata.distributions() if d.metadata["Name"]]
+    return dict(sorted(named))
+
+
+def git_state() -> dict[str, Any] | None:
     """Return commit, and the SHA-256 of the uncommitted patch; None outside a repository or without git."""
     try:
-        commit = _git(folder, "rev-parse", "HEAD").strip().decode()
-        patch = _git(folder, "diff", "HEAD", "--binary")
-        untracked = _git(folder, "ls-files", "--others", "--exclude-standard").decode().splitlines()
+        commit = _git("rev-parse", "HEAD").strip().decode()
+        patch = _git("diff", "HEAD", "--binary")
+        untracked = _git("ls-files", "--others", "--exclude-standard").decode().splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
     return {
@@ -47,9 +53,8 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _git(folder: Path, *arguments: str) -> bytes:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS).stdout
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=GIT_SECONDS).stdout
 
 
 def hardware() -> dict[str, Any]:
@@ -84,9 +89,16 @@ def gpus() -> list[dict[str, Any]]:
         return []
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [
-            {"name": pynvml.nvmlDeviceGetName(h), "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(h).total}
-            for h in handles
-        ]
+        return [{"name": pynvml.nvmlDeviceGetName(h), "memory_bytes": _memory_of(h)} for h in handles]
     finally:
         pynvml.nvmlShutdown()
+
+
+def _memory_of(handle: Any) -> int | None:
+    """Return the bytes of memory of a GPU; None where it shares the machine's and reports none of its own."""
+    import pynvml
+
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except pynvml.NVMLError:
+        return None

@@ -60,7 +60,9 @@ def launch(config: AnyConfig, runs_dir: Path, name: str | None = None) -> Sessio
         launcher.start(paths)
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(paths.root)
-        raise StorageError(f"the supervisor of {paths.run_id} cannot be started: {error}") from error
+        raise StorageError(
+            f"{paths.root} cannot be written by the run's processes; look at free space and inodes there"
+        ) from error
     return paths
 
 
@@ -73,6 +75,8 @@ def create_session(config: AnyConfig, runs_dir: Path, name: str | None = None) -
     """
     if name is not None:
         _check_name(name)
+    if not str(runs_dir).isprintable():
+        raise ConfigError(f"{str(runs_dir)!r} cannot hold runs: its name has characters that cannot be shown")
     try:
         runs_dir.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
         free = shutil.disk_usage(runs_dir).free

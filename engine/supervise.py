@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from configs.errors import StorageError
 from sessions import events
 from sessions.files import PRIVATE_FILE
 from sessions.log import EventLog
@@ -30,14 +32,27 @@ WORKER_ENVIRONMENT = {
 }
 
 
-def main(folder: Path) -> int:
+SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+
+
+def main(folder: Path, begun: Callable[[], None] = lambda: None) -> int:
+    """Run the session in ``folder`` and return the worker's exit code; ``begun`` is called once the worker runs.
+
+    Raises:
+        StorageError: The folder cannot be written; no worker was started.
+    """
+    # Held until both processes have their handlers (a child inherits the mask): none is lost or kills in between.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     paths = SessionPaths(folder)
     log = EventLog(paths.supervisor)
     log.append(events.SupervisorStarted(host=socket.gethostname(), pid=os.getpid()))
     attempt = 1
     worker = _start(paths, attempt)
-    log.append(events.WorkerStarted(pid=worker.pid, attempt=attempt))
     _pass_on_signals(worker)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    with contextlib.suppress(StorageError):  # the run is what counts; its own events tell of it
+        log.append(events.WorkerStarted(pid=worker.pid, attempt=attempt))
+    begun()
     while True:
         try:
             code = worker.wait(HEARTBEAT_SECONDS)
@@ -46,15 +61,15 @@ def main(folder: Path) -> int:
             with contextlib.suppress(OSError):  # a full or vanished disk must not end the run; readers see the silence
                 os.utime(paths.supervisor)
     killed_by = signal.Signals(-code).name if code < 0 else None
-    log.append(
-        events.WorkerExited(
-            pid=worker.pid,
-            attempt=attempt,
-            exit_code=None if killed_by else code,
-            signal=killed_by,
-            clean=_finished(paths),
-        )
+    exited = events.WorkerExited(
+        pid=worker.pid,
+        attempt=attempt,
+        exit_code=None if killed_by else code,
+        signal=killed_by,
+        clean=_finished(paths),
     )
+    with contextlib.suppress(StorageError):  # on a full disk readers see that the processes are gone
+        log.append(exited)
     return 1 if killed_by else code
 
 
@@ -77,7 +92,7 @@ def _pass_on_signals(worker: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             worker.send_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, pass_on)
 
 
@@ -85,20 +100,36 @@ def _finished(paths: SessionPaths) -> bool:
     """Whether the last event of the worker is run_finished."""
     try:
         with paths.events.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - (1 << 16)))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - (1 << 20)))
             lines = file.read().split(b"\n")
     except OSError:
         return False
     return len(lines) > 1 and lines[-1] == b"" and lines[-2].startswith(b'{"type":"run_finished"')
 
 
-def _detach() -> None:
-    """Leave the launching process behind: it need not wait for this one, nor keep its remains."""
+def _detach() -> Callable[[], None]:
+    """Leave the launching process behind, which need not wait for this one nor keep its remains.
+
+    The parent stays until what this returns is called, and then exits with 0; with 4 if this process ends before.
+    """
+    reading, writing = os.pipe()
     if os.fork():
-        os._exit(0)
+        os.close(writing)
+        os._exit(0 if os.read(reading, 1) else StorageError.exit_code)
+    os.close(reading)
+
+    def begun() -> None:
+        os.write(writing, b".")
+        os.close(writing)
+
+    return begun
 
 
 if __name__ == "__main__":
-    if "--detach" in sys.argv:
-        _detach()
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        if "--detach" in sys.argv:
+            sys.exit(main(Path(sys.argv[1]), _detach()))
+        sys.exit(main(Path(sys.argv[1])))
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

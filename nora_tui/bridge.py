@@ -38,6 +38,7 @@ PAUSE_SECONDS = 0.08
 LIST_SECONDS = 1.0
 """Between two looks at which sessions there are, and at those that have ended."""
 POLL_SECONDS = 0.1
+RETRY_SECONDS = 1.0
 _DATA = re.compile(r"^data: *['\"]?(.*?)['\"]? *$", re.MULTILINE)
 
 
@@ -123,36 +124,16 @@ class Unreadable(Standing):
         self.why = why
 
 
-class Follower(threading.Thread):
+class Helper(threading.Thread):
     """A thread that works for one screen until it is stopped."""
 
     def __init__(self, target: MessagePump) -> None:
         super().__init__(daemon=True)
         self._target = target
         self.stopped = threading.Event()
-        self.wanted = threading.Event()
-        """Unset while nobody looks."""
-        self.wanted.set()
 
     def stop(self) -> None:
         self.stopped.set()
-        self.wanted.set()
-
-    def run(self) -> None:
-        try:
-            self.follow()
-        except NoraError as error:
-            self.post(Unreadable(str(error)))
-        except OSError as error:
-            self.post(Unreadable(f"{error.filename} cannot be read: {error.strerror}"))
-
-    @abstractmethod
-    def follow(self) -> None:
-        """Follow, and post, until ``stopped`` is set.
-
-        Raises:
-            NoraError, OSError: What is followed cannot be read.
-        """
 
     def post(self, message: Message) -> None:
         if not self.stopped.is_set():
@@ -160,36 +141,70 @@ class Follower(threading.Thread):
                 self._target.post_message(message)
 
 
+class Follower(Helper):
+    """Follows files; what cannot be read is said, and tried again."""
+
+    def run(self) -> None:
+        while not self.stopped.is_set():
+            try:
+                self.follow()
+                return
+            except NoraError as error:
+                why = str(error)
+            except OSError as error:
+                why = f"{error.filename} cannot be read: {error.strerror}"
+            self.post(Unreadable(why))
+            self.stopped.wait(RETRY_SECONDS)
+
+    @abstractmethod
+    def follow(self) -> None:
+        """Post how things stand, then what changes, until ``stopped`` is set.
+
+        Raises:
+            NoraError, OSError: What is followed cannot be read.
+        """
+
+
 class RunsFollower(Follower):
     """Follows all sessions of a folder, the newest first."""
 
     def __init__(self, target: MessagePump, runs_dir: Path) -> None:
         super().__init__(target)
+        self.wanted = threading.Event()
+        """Unset while nobody looks."""
+        self.wanted.set()
         self._runs_dir = runs_dir
         self._known: dict[Path, tuple[SessionReader, str]] = {}
-        self._posted: tuple[ListedRun, ...] | None = None
-        self._loading = True
         self._runs: dict[Path, ListedRun] = {}
         self._order: list[SessionPaths] = []
+        self._posted: tuple[ListedRun, ...] = ()
+        self._loading = True
+
+    def stop(self) -> None:
+        super().stop()
+        self.wanted.set()
 
     def follow(self) -> None:
-        listed_at = -LIST_SECONDS
-        while True:
-            everything = time.monotonic() - listed_at >= LIST_SECONDS
-            if everything:
+        self._list()
+        listed_at = time.monotonic()
+        self._read(self._order)
+        self._loading = False
+        self._post()
+        while not self.stopped.wait(POLL_SECONDS):
+            self.wanted.wait()
+            if everything := time.monotonic() - listed_at >= LIST_SECONDS:
                 self._list()
                 listed_at = time.monotonic()
             self._read([paths for paths in self._order if everything or self._is_live(paths)])
-            self._post(loading=False)
-            self.wanted.wait()
-            if self.stopped.wait(POLL_SECONDS):
-                return
+            if not _same(self._now(), self._posted):
+                self._post()
 
     def _list(self) -> None:
         self._order = list_sessions(self._runs_dir)
         there = {paths.root for paths in self._order}
         for gone in self._known.keys() - there:
-            del self._known[gone], self._runs[gone]
+            del self._known[gone]
+            self._runs.pop(gone, None)
 
     def _is_live(self, paths: SessionPaths) -> bool:
         known = self._known.get(paths.root)
@@ -201,29 +216,30 @@ class RunsFollower(Follower):
             more = True
             while more and not self.stopped.is_set():
                 more = self._read_one(paths)
-                if time.monotonic() - shown_at > SLICE_SECONDS:
-                    self._post(loading=True)
+                if self._loading and time.monotonic() - shown_at > SLICE_SECONDS:
+                    self._post()
                     shown_at = time.monotonic()
 
     def _read_one(self, paths: SessionPaths) -> bool:
         if paths.root not in self._known:
             self._known[paths.root] = SessionReader(paths, curves=False), data_in(_text_of(paths.config))
         reader, data = self._known[paths.root]
-        before = reader.version
+        more, problem = False, ""
         try:
             more = reader.poll(SLICE_SECONDS)
         except StorageError as error:
-            self._runs[paths.root] = ListedRun(paths, reader.state, data, str(error))
-            return False
-        if reader.version != before or paths.root not in self._runs:
-            self._runs[paths.root] = ListedRun(paths, reader.state, data)
+            problem = str(error)
+        shown = self._runs.get(paths.root)
+        if shown is None or shown.state is not reader.state or shown.problem != problem:
+            self._runs[paths.root] = ListedRun(paths, reader.state, data, problem)
         return more
 
-    def _post(self, loading: bool) -> None:
-        runs = tuple(self._runs[paths.root] for paths in self._order if paths.root in self._runs)
-        if self._posted is None or loading != self._loading or not _same(runs, self._posted):
-            self.post(RunsChanged(runs, loading))
-            self._posted, self._loading = runs, loading
+    def _now(self) -> tuple[ListedRun, ...]:
+        return tuple(self._runs[paths.root] for paths in self._order if paths.root in self._runs)
+
+    def _post(self) -> None:
+        self._posted = self._now()
+        self.post(RunsChanged(self._posted, self._loading))
 
 
 def _same(some: tuple[ListedRun, ...], others: tuple[ListedRun, ...]) -> bool:
@@ -243,21 +259,22 @@ class RunFollower(Follower):
     def __init__(self, target: MessagePump, paths: SessionPaths) -> None:
         super().__init__(target)
         self._paths = paths
+        self._reader: SessionReader | None = None  # made by the thread: its numpy is not to delay the first paint
         self._texts_seen: tuple[int, ...] = ()
 
     def follow(self) -> None:
-        reader = SessionReader(self._paths)
+        self._reader = self._reader or SessionReader(self._paths)
         version = -1
         for _ in wakes([self._paths.root], self.stopped):
+            if not self._paths.root.exists():
+                raise DataError(f"{self._paths.root} is gone; what is shown here was read before")
             self._read_texts()
             more, seconds = True, SLICE_SECONDS
             while more and not self.stopped.is_set():
-                more, seconds = reader.poll(seconds), min(4 * seconds, LONGEST_SLICE)
-                if reader.version != version:
-                    version = reader.version
-                    self._post(reader, loading=more)
-            if not self._paths.root.exists():
-                raise DataError(f"{self._paths.root} is gone; what is shown here was read before")
+                more, seconds = self._reader.poll(seconds), min(4 * seconds, LONGEST_SLICE)
+                if self._reader.version != version:
+                    version = self._reader.version
+                    self._post(self._reader, loading=more)
             self.stopped.wait(PAUSE_SECONDS)
 
     def _post(self, reader: SessionReader, loading: bool) -> None:
@@ -351,15 +368,15 @@ class RunNotStarted(Message, bubble=False):
         self.why = why
 
 
-class RunStarter(Follower):
+class RunStarter(Helper):
     """Starts a run as ``nora train --detach`` does, in a process of its own that outlives the cockpit."""
 
     def __init__(self, target: MessagePump, runs_dir: Path, overrides: Sequence[str]) -> None:
         super().__init__(target)
-        command = [sys.executable, "-m", "nora_tui", "train", "--detach", "--json", "--runs-dir", str(runs_dir)]
+        command = [sys.executable, "-P", "-m", "nora_tui", "train", "--detach", "--json", "--runs-dir", str(runs_dir)]
         self._command = [*command, "--", *overrides]
 
-    def follow(self) -> None:
+    def run(self) -> None:
         done = subprocess.run(
             self._command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, check=False
         )

@@ -6,12 +6,11 @@ writing needs the substitution below, since msgspec would write null.
 """
 
 import math
-from datetime import datetime
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 
-from sessions.events import AnyEvent, Metrics, Unknown
+from sessions.events import AnyEvent, Metrics, Moment, Unknown
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent, strict=False)
@@ -47,6 +46,8 @@ def decode(line: bytes) -> AnyEvent | Unknown:
         event = _decoder.decode(line)
     except msgspec.DecodeError as error:
         return _decode_unknown(line, error)
+    except RecursionError as error:
+        raise CodecError("nested too deeply") from error
     except UnicodeDecodeError as error:
         raise CodecError(f"not UTF-8: {error}") from error
     if event.seq < 0:
@@ -100,7 +101,8 @@ def _decode_unknown(line: bytes, error: msgspec.DecodeError) -> Unknown:
         fields = _raw_decoder.decode(line)
         if fields["type"] in KNOWN_TYPES:
             raise CodecError(str(error))
-        ts = msgspec.convert(fields["ts"], type=datetime)
-        return Unknown(type=fields["type"], seq=fields["seq"], ts=ts, fields=unspell(fields))
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError) as other:
+        ts = msgspec.convert(fields["ts"], type=Moment)
+        seq = msgspec.convert(fields["seq"], type=Annotated[int, msgspec.Meta(ge=0)])
+        return Unknown(type=fields["type"], seq=seq, ts=ts, fields=unspell(fields))
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError, RecursionError) as other:
         raise CodecError(str(error)) from other

@@ -6,13 +6,15 @@ Steps are counted from 1 and epochs from 1: ``step`` n is the state after n upda
 """
 
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 SCHEMA_VERSION = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+Moment = Annotated[datetime, Meta(tz=True)]
+"""A time that says its zone."""
 Severity = Literal["info", "minor", "major", "critical"]
 Split = Literal["train", "val", "test", "probe", "system"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -28,7 +30,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
 
     v: int = SCHEMA_VERSION
     seq: int = -1
-    ts: datetime = EPOCH
+    ts: Moment = EPOCH
 
 
 # --- events.jsonl: written by the worker ------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ class Proposal(Event, tag="proposal", frozen=True, kw_only=True):
     alternatives: list[Alternative] = field(default_factory=list)
     rationale: str = ""
     hold: Literal["pause", "continue"]
-    deadline: datetime | None = None
+    deadline: Moment | None = None
     on_timeout: str | None = None
 
 

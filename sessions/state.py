@@ -227,7 +227,7 @@ def _worker_exited(state: SessionState, event: events.WorkerExited) -> SessionSt
         state,
         status="crashed",
         reason=f"the worker ended by {how}; console.log says more",
-        exit_code=1,
+        exit_code=event.exit_code or 1,
         finished_at=event.ts,
         eta_seconds=None,
         phase=None,

@@ -79,9 +79,9 @@ class LineTail:
             self.offset, self._anchor = 0, b""
         self._inode = stat.st_ino
         data = os.pread(file, max_bytes, self.offset)
-        while (end := data.rfind(b"\n") + 1) == 0 and self.offset + len(data) < stat.st_size:
+        while (end := data.rfind(b"\n") + 1) == 0 and data and self.offset + len(data) < stat.st_size:
             data = os.pread(file, 4 * len(data), self.offset)  # one line longer than the chunk
-        more = self.offset + len(data) < stat.st_size
+        more = bool(data) and self.offset + len(data) < stat.st_size  # no data: cut short since it was looked at
         self._seen = (-1, -1) if more else (stat.st_size, stat.st_mtime_ns)
         if end == 0:
             return Chunk(restarted=restarted)

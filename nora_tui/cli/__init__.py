@@ -1,5 +1,6 @@
 """The command line. Every command imports what it needs when it runs, so that ``nora --help`` is there at once."""
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,8 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def default(context: typer.Context, runs_dir: RunsDir = None) -> None:
+    if runs_dir is not None:  # `nora --runs-dir DIR ls` means the same as `nora ls --runs-dir DIR`
+        os.environ["NORA_RUNS_DIR"] = str(runs_dir)
     if context.invoked_subcommand is None:
         cockpit(runs_dir=runs_dir)
 

@@ -1,5 +1,6 @@
 """Follow one run in a terminal or a log: a progress line, the end in words, the run's own exit code."""
 
+import contextlib
 import math
 import os
 import signal
@@ -21,7 +22,7 @@ from nora_tui.headline import headline
 from sessions.paths import SessionPaths
 from sessions.requests import Stop, ask
 from sessions.state import SessionState
-from sessions.store import SessionReader
+from sessions.store import SessionReader, runs
 from sessions.tail import LineTail, wakes
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
@@ -64,10 +65,13 @@ def follow(paths: SessionPaths, *, on_interrupt: Literal["stop", "leave"], as_js
         print_json(as_object(reader))
     else:
         console.print(_ending(reader.state), soft_wrap=True)
+    if interrupted and reader.state.status == "stopped":
+        return EXIT_INTERRUPTED
     return _exit_code(reader.state)
 
 
 def _until_ended(reader: SessionReader, display: Display) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held by `nora train` until somebody listens
     for _ in wakes([reader.paths.root], threading.Event()):
         while reader.poll(seconds=0.2):
             display.show(reader.state)
@@ -77,12 +81,16 @@ def _until_ended(reader: SessionReader, display: Display) -> None:
 
 
 def _interrupt(reader: SessionReader) -> None:
-    """Interrupt the run as Ctrl+C would have, or ask it to stop where it runs on another host or has yet to begin."""
+    """Interrupt the run as Ctrl+C would have; ask it to stop where none of its processes is to be seen from here."""
+    reader.poll()
     state = reader.state
-    if state.pid is not None and state.supervisor_pid is not None and state.supervisor_host == socket.gethostname():
-        os.kill(state.supervisor_pid, signal.SIGINT)
-    else:
-        ask(reader.paths, Stop(via="cli", reason="Ctrl+C"))
+    if state.supervisor_host == socket.gethostname():
+        for pid in (state.supervisor_pid, state.pid):
+            if pid is not None and runs(pid, reader.paths.run_id):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+                return
+    ask(reader.paths, Stop(via="cli", reason="Ctrl+C"))
 
 
 def _exit_code(state: SessionState) -> int:

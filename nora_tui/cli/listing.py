@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 import typer
 
+from configs.errors import StorageError
 from nora_tui.cli.output import harmless, print_json
 from nora_tui.headline import headline
+from sessions.paths import SessionPaths
 from sessions.state import SessionState
 from sessions.store import list_sessions, read_session
 
 
 def print_listing(runs_dir: Path, form: Literal["table", "json", "csv"] | str) -> None:
-    states = [read_session(paths, curves=False).state for paths in list_sessions(runs_dir)]
+    states = [_state_of(paths) for paths in list_sessions(runs_dir)]
     if form == "json":
         print_json([_row(state) for state in states])
     elif form == "csv":
@@ -23,6 +25,13 @@ def print_listing(runs_dir: Path, form: Literal["table", "json", "csv"] | str) -
         typer.echo(f"no runs in {runs_dir}; `nora demo` starts one")
     else:
         _print_table(states)
+
+
+def _state_of(paths: SessionPaths) -> SessionState:
+    try:
+        return read_session(paths, curves=False).state
+    except StorageError as error:  # one session that cannot be read hides no other
+        return SessionState(run_id=paths.run_id, name=paths.run_id, status="lost", reason=str(error))
 
 
 def _row(state: SessionState) -> dict[str, Any]:
@@ -73,7 +82,7 @@ def _print_table(states: list[SessionState]) -> None:
     table.add_column("begun", justify="right", no_wrap=True)
     for state in states:
         steps = f"{state.step}/{state.total_steps}" if state.total_steps else str(state.step)
-        figures = " · ".join(f"{label} {value(number)}" for label, number in headline(state))
+        figures = " · ".join(f"{label} {value(number)}" for label, number in headline(state)) or state.reason
         table.add_row(
             Text(state.run_id),
             status_text(state.status),

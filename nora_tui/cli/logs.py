@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from configs.errors import DataError
+from configs.errors import DataError, StorageError
 from nora_tui.cli.output import harmless
 from sessions.paths import SessionPaths
 from sessions.store import SessionReader
@@ -22,12 +22,16 @@ def print_log(paths: SessionPaths, *, follow: bool, lines: int, form: Form) -> N
 
     Raises:
         DataError: The session has no console.log.
+        StorageError: It cannot be read.
     """
     if not paths.console.exists():
         raise DataError(f"{paths.console} is not there: this session has kept no console")
-    tail = LineTail(paths.console, _start_of_last(paths, lines))
-    for line in _lines(paths, tail, follow):
-        _print(line, form)
+    try:
+        tail = LineTail(paths.console, _start_of_last(paths, lines))
+        for line in _lines(paths, tail, follow):
+            _print(line, form)
+    except (PermissionError, FileNotFoundError) as error:
+        raise StorageError(f"{paths.console} cannot be read: {error.strerror}") from error
 
 
 def _print(line: bytes, form: Form) -> None:

@@ -1,10 +1,12 @@
 """``nora train`` and ``nora demo``: start a run."""
 
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
+from configs.errors import ConfigError
 from nora_tui.cli.options import AsJson, RunsDir
 
 DEMO = ("workload=vit", "data=digits")
@@ -39,17 +41,30 @@ def train(
     from configs.load import compose, plain, to_yaml
     from nora_tui.cli.output import print_json
 
+    # Ctrl+C is held, and let through where it can be heeded: not while hydra works, which it leaves broken, and not
+    # while the run is being started, which would leave one that nobody stops. `follow` lets it through again.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     config = compose(overrides or [])
     if cfg:
         print_json(plain(config)) if as_json else sys.stdout.write(to_yaml(config))
         return
 
+    if cockpit and (detach or as_json):
+        raise ConfigError("--cockpit goes with neither --detach nor --json")
+
     from engine.launch import launch
-    from nora_tui.cli.open import open_cockpit
+    from nora_tui.cli.follow import EXIT_INTERRUPTED, follow
+    from nora_tui.cli.open import need_terminal, open_cockpit
     from sessions.store import runs_dir_from
 
+    if cockpit:
+        need_terminal()
     folder = runs_dir_from(runs_dir)
+    if signal.SIGINT in signal.sigpending():
+        raise typer.Exit(EXIT_INTERRUPTED)
     paths = launch(config, folder, name)
+    if cockpit or detach:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if cockpit:
         open_cockpit(folder, paths)
     elif detach:
@@ -58,8 +73,6 @@ def train(
         else:
             typer.echo(f"{paths.run_id} started; `nora watch {paths.run_id}` follows it, `nora stop` ends it")
     else:
-        from nora_tui.cli.follow import follow
-
         raise typer.Exit(follow(paths, on_interrupt="stop", as_json=as_json))
 
 

@@ -96,7 +96,7 @@ class RunScreen(NoraScreen):
 
     def on_run_changed(self, message: RunChanged) -> None:
         ended_before = self._view.state.ended
-        self._view = message.view
+        self._view, self._problem = message.view, ""
         self._show_head()
         self._show_charts()
         if self._pane == "info":

@@ -71,7 +71,7 @@ class RunsScreen(NoraScreen):
     # --- what the bridge says ---
 
     def on_runs_changed(self, message: RunsChanged) -> None:
-        self._runs, self._loading = message.runs, message.loading
+        self._runs, self._loading, self._problem = message.runs, message.loading, ""
         self._show()
 
     def on_unreadable(self, message: Unreadable) -> None:

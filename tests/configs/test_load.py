@@ -79,7 +79,12 @@ def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
         (["+x=1"], "keys are neither added nor removed"),
         (["~seed"], "keys are neither added nor removed"),
         (["train.epochs"], "'train.epochs' is no override; write key=value"),
-        (["seed=${nowhere}"], "nowhere"),
+        (["seed=${nowhere}"], "seed=${nowhere}: "),
+        (["seed=${seed}"], "seed=${seed}: "),
+        (["train={nope:3}"], "no key 'train.nope' with workload=vit"),
+        (["tags={a:1}"], "tags"),
+        (["workload@x=fake"], "a key has no '@'"),
+        (["data=${oc.env:HOME}/x.npz"], "a path is written out"),
     ],
 )
 def test_what_cannot_be_is_refused_with_key_value_and_what_is_allowed(overrides: list[str], sentence: str) -> None:

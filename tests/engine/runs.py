@@ -22,7 +22,8 @@ def wait_until(paths: SessionPaths, true: Callable[[SessionState], bool], second
     until = time.monotonic() + seconds
     reader = SessionReader(paths)
     while time.monotonic() < until:
-        reader.poll()
+        if paths.root.exists():
+            reader.poll()
         if true(reader.state):
             return reader
         time.sleep(0.02)

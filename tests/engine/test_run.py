@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+import engine.launch as launching
 from configs.errors import ConfigError, StorageError
 from configs.schema import FakeConfig
 from engine.launch import create_session
 from sessions.codec import decode
-from sessions.events import RequestRefused, WorkerExited
+from sessions.events import RequestRefused, SupervisorStarted, WorkerExited
 from sessions.requests import Stop, ask
 from tests.engine.runs import ended, finish, sequence, start, wait_until
 
@@ -128,6 +129,33 @@ def test_requests_that_others_could_have_written_are_not_obeyed(tmp_path: Path) 
     assert "written by others" in state.refused[0].why
 
 
+def test_requests_of_another_user_are_refused_and_the_run_goes_on(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    paths = start(tmp_path, "workload=fake", "script.step_seconds=0.02", "train.steps=50")
+    wait_until(paths, lambda state: state.step > 2)
+    ask(paths, Stop(via="cli"))
+    os.chown(paths.requests, 65534, 65534)
+    state = ended(paths).state
+    assert state.status in ("completed", "stopped")  # stopped: the request was seen while the file was still ours
+    if state.status == "completed":
+        assert ["belongs to uid 65534" in refused.why for refused in state.refused] == [True]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.03, 0.06])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_before_the_run_has_begun_interrupts_it_all_the_same(
+    tmp_path: Path, name: str, seconds: float
+) -> None:
+    paths = start(tmp_path, *SLOW)
+    first = decode(paths.supervisor.read_bytes().splitlines()[0])
+    assert isinstance(first, SupervisorStarted)
+    time.sleep(seconds)
+    os.kill(first.pid, getattr(signal, name))
+    state = ended(paths).state
+    assert (state.status, state.exit_code) == ("stopped", 130)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_run_as_interrupted(tmp_path: Path, name: str) -> None:
     paths = start(tmp_path, *SLOW)
@@ -191,6 +219,21 @@ def test_a_disk_without_space_is_said_before_anything_is_made(tmp_path: Path, mo
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     with pytest.raises(StorageError, match="1 MB left"):
         create_session(FakeConfig(), tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_folder_that_its_processes_cannot_write_is_a_storage_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = launching.write_atomic
+
+    def write_and_block(path: Path, data: bytes) -> None:
+        write(path, data)
+        (path.parent / "supervisor.jsonl").mkdir()  # what a lack of inodes does: the file cannot be made
+
+    monkeypatch.setattr(launching, "write_atomic", write_and_block)
+    with pytest.raises(StorageError, match="processes"):
+        start(tmp_path / "runs", "workload=fake")
     assert list((tmp_path / "runs").iterdir()) == []
 
 

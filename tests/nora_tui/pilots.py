@@ -7,7 +7,7 @@ from collections.abc import Callable
 from textual.app import App
 from textual.pilot import Pilot
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:

@@ -101,13 +101,16 @@ def test_whole_files_are_read_again_when_they_are_replaced(target: Any, runs: Pa
     follower.stop()
 
 
-def test_what_cannot_be_read_is_said(target: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_said_and_tried_again(target: Any, tmp_path: Path) -> None:
     paths = SessionPaths(tmp_path / "odd")
     paths.events.mkdir(parents=True)
     follower = running(RunFollower(target, paths))
     wait_for(lambda: bool(target.of(Unreadable)))
-    follower.join(5)
     assert "cannot be read" in target.of(Unreadable)[0].why
+    paths.root.rename(tmp_path / "elsewhere")
+    made.write(paths.root, made.completed("odd"))
+    wait_for(lambda: bool(target.of(RunChanged)) and target.of(RunChanged)[-1].view.state.status == "completed")
+    follower.stop()
 
 
 def test_a_run_that_cannot_be_read_leaves_the_others_in_the_list(target: Any, runs: Path) -> None:
@@ -122,8 +125,11 @@ def test_a_run_that_cannot_be_read_leaves_the_others_in_the_list(target: Any, ru
 
 def test_a_runs_folder_that_is_a_file_is_said(target: Any, tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
-    running(RunsFollower(target, tmp_path / "runs"))
+    follower = running(RunsFollower(target, tmp_path / "runs"))
     wait_for(lambda: bool(target.of(Unreadable)))
+    (tmp_path / "runs").unlink()
+    wait_for(lambda: bool(target.of(RunsChanged)))
+    follower.stop()
 
 
 def test_nothing_is_posted_where_nothing_changes(target: Any, runs: Path) -> None:

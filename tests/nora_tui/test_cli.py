@@ -53,6 +53,8 @@ def test_train_runs_to_the_end_and_says_how_it_went(tmp_path: Path) -> None:
         (("watch", "nothing"), 2, "error: no run 'nothing' in runs"),
         (("logs", "nothing"), 2, "error: no run 'nothing' in runs"),
         (("stop", "nothing"), 2, "error: no run 'nothing' in runs"),
+        ((*FAKE, "--cockpit"), 2, "error: the cockpit needs a terminal"),
+        ((*FAKE, "--cockpit", "--detach"), 2, "error: --cockpit goes with neither"),
         (("cockpit",), 2, "error: the cockpit needs a terminal"),
         ((), 2, "error: the cockpit needs a terminal"),
         ((*FAKE, "--runs-dir", "/proc/runs"), 4, "error: /proc/runs cannot hold a new run"),
@@ -165,6 +167,34 @@ def test_closing_the_terminal_stops_nothing(tmp_path: Path) -> None:
     later = wait_until(paths, lambda later: later.step > state.step + 50).state
     assert later.status == "running"
     nora(tmp_path, "stop", "slow")
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.35, 0.5, 0.65])
+def test_ctrl_c_at_any_moment_leaves_no_run_behind(tmp_path: Path, seconds: float) -> None:
+    arguments = [part for part in SLOW if part != "--detach"]
+    train = subprocess.Popen([sys.executable, "-m", "nora_tui", *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
+    time.sleep(seconds)
+    train.send_signal(signal.SIGINT)
+    _, err = train.communicate(timeout=30)
+    assert train.returncode in (130, -signal.SIGINT), err
+    folder = tmp_path / "runs" / "slow"
+    if folder.exists():
+        assert ended(SessionPaths(folder)).state.status == "stopped"
+
+
+def test_the_runs_folder_can_be_given_before_the_command(tmp_path: Path) -> None:
+    nora(tmp_path, *FAKE, "--name", "one", "--runs-dir", "elsewhere")
+    assert "one" in nora(tmp_path, "--runs-dir", "elsewhere", "ls").stdout
+
+
+def test_one_session_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    nora(tmp_path, *FAKE, "--name", "one")
+    (tmp_path / "runs" / "two" / "events.jsonl").mkdir(parents=True)
+    (tmp_path / "runs" / "two" / "config.yaml").touch()
+    done = nora(tmp_path, "ls")
+    assert done.returncode == 0
+    assert "one" in done.stdout
+    assert "cannot be read" in done.stdout
 
 
 def test_the_cockpits_way_to_start_a_run_reports_errors_in_one_sentence(tmp_path: Path) -> None:

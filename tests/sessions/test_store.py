@@ -1,11 +1,12 @@
 import os
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, StorageError
 from sessions.codec import encode
 from sessions.events import Metrics, RunFinished, SupervisorStarted
 from sessions.log import EventLog
@@ -57,6 +58,31 @@ def test_a_summary_without_curves_is_the_full_state_less_the_gap_count(tmp_path:
     assert read_session(paths, curves=False).state == read_session(paths).state
 
 
+def test_a_summary_knows_metrics_that_are_recorded_apart(tmp_path: Path) -> None:
+    paths = session(tmp_path, "a", steps=0, finish=False)
+    log = EventLog(paths.events)
+    for step in range(1, 4000):
+        log.append(Metrics(split="test", step=step, values={"auc": step / 4000} if step % 2 else {"date/auc": 0.5}))
+    log.close()
+    assert read_session(paths, curves=False).state.latest == read_session(paths).state.latest
+    assert read_session(paths, curves=False).state.latest == {"test": {"auc": 3999 / 4000, "date/auc": 0.5}}
+
+
+def test_a_session_that_is_removed_is_said(tmp_path: Path) -> None:
+    paths = session(tmp_path, "a", finish=False)
+    reader = read_session(paths)
+    shutil.rmtree(paths.root)
+    with pytest.raises(StorageError, match="gone"):
+        reader.poll()
+
+
+def test_a_run_whose_worker_still_writes_is_not_lost(tmp_path: Path) -> None:
+    paths = session(tmp_path, "a", finish=False)
+    EventLog(paths.supervisor).close()
+    os.utime(paths.supervisor, (0, 0))
+    assert read_session(paths).state.status == "running"
+
+
 def test_malformed_lines_are_counted_and_skipped(tmp_path: Path) -> None:
     paths = session(tmp_path, "a")
     lines = paths.events.read_bytes().splitlines(keepends=True)
@@ -101,7 +127,8 @@ def test_a_run_on_another_host_is_lost_when_its_heartbeat_stops(tmp_path: Path) 
     paths = session(tmp_path, "a", finish=False)
     EventLog(paths.supervisor).close()
     assert read_session(paths).state.status == "running"
-    os.utime(paths.supervisor, (0, 0))
+    for path in (paths.supervisor, paths.events):
+        os.utime(path, (1, 1))
     state = read_session(paths).state
     assert state.status == "lost"
     assert "no sign of life from h" in state.reason

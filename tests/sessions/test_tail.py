@@ -106,6 +106,19 @@ def test_a_file_that_vanishes_and_comes_back_is_read_anew(path: Path) -> None:
     assert tail.read().lines == [b"b"]
 
 
+def test_a_file_cut_while_it_is_read_is_not_read_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(path, b"x" * 1000 + b"\n")
+    tail = LineTail(path)
+    pread = os.pread
+
+    def cut_first(file: int, length: int, offset: int) -> bytes:
+        os.truncate(path, 0)
+        return pread(file, length, offset)
+
+    monkeypatch.setattr(os, "pread", cut_first)
+    assert tail.read().lines == []
+
+
 def test_no_descriptor_stays_open(path: Path) -> None:
     append(path, b"a\n")
     tails = [LineTail(path) for _ in range(50)]
