@@ -13,8 +13,8 @@ from msgspec import Struct, field
 
 from configs.errors import ConfigError
 from norms.detectors import DETECTORS
-from norms.finding import Detector, Finding, Limits
-from norms.norm import REGIMES, Level, Norm, Regime, catalogue, known_norm, rank
+from norms.finding import Detector, Finding, Limits, moment_of
+from norms.norm import REGIMES, SEVERITIES, Level, Norm, Regime, catalogue, known_norm, rank
 from norms.signals import AnySignal, Preflight, Signal, Step, Update
 from norms.user import UserNorm
 from norms.windows import Windows
@@ -72,6 +72,8 @@ class Judged(NamedTuple):
     """What became of violations reported before; a recurrence goes with the violation whose ``recurs`` names it."""
     problems: Sequence[str] = ()
     """Detectors that failed and are asked no more: a sentence each."""
+    repeats: Sequence[str] = ()
+    """Ids of open violations that this signal breaks again: a non-finite update is not to be applied even then."""
 
 
 NOTHING = Judged()
@@ -83,7 +85,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     norm: str
     category: str
     severity: Severity
-    """As the regime has it."""
+    """Of the gravest violation that is open; without one, as the regime has it."""
     title: str
     standing: Standing
     value: float | None
@@ -161,6 +163,7 @@ class Judge:
         self._next = first
         self._windows: dict[str, Windows] = {}
         self._total_steps: int | None = None
+        self._unread: set[type[Signal]] = set()
         self._cases: dict[tuple[str, str], dict[str, _Case]] = {}
         detectors = [*DETECTORS, *(detector for user in user_norms for detector in user.detectors)]
         levels, limits = _changes(overrides or {}, self.norms)
@@ -185,14 +188,18 @@ class Judge:
     def feed(self, signal: AnySignal) -> Judged:
         """Judge a signal; signals must come in the order of the run."""
         windows = self._windows_of(signal)
-        windows.take(signal)
+        try:
+            windows.take(signal)
+        except Exception as error:  # a signal that is not as its type says must never end a run
+            return self._unreadable(signal, error)
         violations: list[Violation] = []
         outcomes: list[Outcome] = []
+        repeats: list[str] = []
         failed: list[tuple[_Check, str]] = []
         for check in self._checks.get(type(signal), ()):
             try:
                 answer = check.detect(signal, check.limits, windows)
-            except Exception as error:  # a detector must never end a run
+            except Exception as error:  # nor must a detector
                 failed.append((check, f"{type(error).__name__}: {error}"))
                 continue
             if answer is None:
@@ -203,13 +210,25 @@ class Judge:
                     self._kept(check, signal, outcomes)
             elif isinstance(answer, Finding):
                 check.value = answer.value
-                self._broken(check, answer, signal, violations, outcomes)
+                case = check.cases.get(signal.place)
+                if case is not None and case.open:
+                    repeats.append(case.violation.id)
+                    self._repeated(check, case, signal, outcomes)
+                else:
+                    violations.append(self._broken(check, answer, signal, outcomes))
             else:
                 failed.append((check, f"it returned {answer!r} in place of a number, a Finding or None"))
-        if not violations and not outcomes and not failed:
+        if not (violations or outcomes or failed or repeats):
             return NOTHING
         violations.sort(key=lambda violation: rank(self.norms[violation.norm].category, violation.severity))
-        return Judged(violations, outcomes, [self._disable(check, why) for check, why in failed])
+        return Judged(violations, outcomes, [self._disable(check, why) for check, why in failed], repeats)
+
+    def _unreadable(self, signal: Signal, error: Exception) -> Judged:
+        if type(signal) in self._unread:
+            return NOTHING
+        self._unread.add(type(signal))
+        what = f"{moment_of(type(signal))} signals cannot be read: {type(error).__name__}: {error}"
+        return Judged(problems=(f"{what}; those of the kind that are broken are passed over",))
 
     def _windows_of(self, signal: AnySignal) -> Windows:
         stream = signal.stream if isinstance(signal, _STREAMED) else ""
@@ -223,24 +242,8 @@ class Judge:
                 each.total_steps = signal.total_steps
         return windows
 
-    def _broken(
-        self,
-        check: _Check,
-        finding: Finding,
-        signal: Signal,
-        violations: list[Violation],
-        outcomes: list[Outcome],
-    ) -> None:
+    def _broken(self, check: _Check, finding: Finding, signal: Signal, outcomes: list[Outcome]) -> Violation:
         case = check.cases.get(signal.place)
-        if case is not None and case.open:
-            case.repeats += 1
-            case.kept = 0
-            if case.followed:
-                case.broken_after_remedy += 1
-                if case.broken_after_remedy == check.patience:
-                    outcomes.append(Outcome(violation=case.violation.id, state="persists", step=signal.step))
-            return
-        recurs = None if case is None else case.violation.id
         violation = Violation(
             id=f"v{self._next}",
             norm=check.norm.id,
@@ -252,16 +255,24 @@ class Judge:
             evidence=finding.evidence,
             aspect=check.aspect,
             place=signal.place,
-            recurs=recurs,
+            recurs=None if case is None else case.violation.id,
         )
         self._next += 1
-        violations.append(violation)
         if case is None:
             check.cases[signal.place] = _Case(violation)
-            return
-        outcomes.append(Outcome(violation=case.violation.id, state="recurred", step=signal.step))
-        case.violation, case.open, case.kept, case.followed = violation, True, 0, False
+        else:
+            outcomes.append(Outcome(violation=case.violation.id, state="recurred", step=signal.step))
+            case.violation, case.open, case.kept, case.followed = violation, True, 0, False
+            case.repeats += 1
+        return violation
+
+    def _repeated(self, check: _Check, case: _Case, signal: Signal, outcomes: list[Outcome]) -> None:
         case.repeats += 1
+        case.kept = 0
+        if case.followed:
+            case.broken_after_remedy += 1
+            if case.broken_after_remedy == check.norm.grace:
+                outcomes.append(Outcome(violation=case.violation.id, state="persists", step=signal.step))
 
     def _kept(self, check: _Check, signal: Signal, outcomes: list[Outcome]) -> None:
         """A norm that breaks again and again must be kept twice as long each time before it counts as cured."""
@@ -279,8 +290,8 @@ class Judge:
             checks[:] = [check for check in checks if check.detect is not failed.detect]
         return f"the detector of norm {failed.norm.id} failed and is asked no more: {why}"
 
-    def follow(self, violation: str, step: int) -> None:
-        """Note that a remedy was applied: from here on it is cured, or persists once its patience has run out.
+    def follow(self, violation: str) -> None:
+        """Note that a remedy was applied: from here on it is cured, or persists once its grace has run out.
 
         An outcome comes from ``feed`` either way; follow it again after the next remedy.
         """
@@ -318,10 +329,11 @@ class Judge:
         limit = None
         if shown is not None:
             limit = shown.limits[shown.limit] if shown.limit else 0.0
+        severities = [case.violation.severity for case in cases if case.open]
         return Reading(
             norm=norm.id,
             category=norm.category,
-            severity=norm.severity_at(self._levels[norm.id]),
+            severity=max(severities or [norm.severity_at(self._levels[norm.id])], key=SEVERITIES.index),
             title=norm.title,
             standing=self._standing(norm, cases, judged),
             value=None if shown is None else shown.value,
@@ -361,8 +373,7 @@ class Judge:
         """Return the gravest severity of what is broken and neither cured nor muted."""
         found = [case.violation for case in self._all_cases() if case.open]
         found = [violation for violation in found if violation.norm not in self._muted]
-        gravest = min(found, key=lambda violation: rank("validity", violation.severity), default=None)
-        return None if gravest is None else gravest.severity
+        return max((violation.severity for violation in found), key=SEVERITIES.index, default=None)
 
     def _all_cases(self) -> Iterable[_Case]:
         return (case for places in self._cases.values() for case in places.values())

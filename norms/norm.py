@@ -83,7 +83,9 @@ class Norm(Entry, frozen=True, kw_only=True):
     level: Levels = Levels()
     limits: dict[str, Limit] = field(default_factory=dict)
     patience: int = 1
-    """How many judgements in a row it must be kept to be called cured, and may stay broken after a remedy."""
+    """How many training steps in a row it must be kept to be called cured; at other moments one judgement will do."""
+    grace: int = 1
+    """How many judgements it may stay broken after a remedy before it is said to persist."""
     symptom: bool = False
     """Whether it is seen in the curves alone: what a reactive agent acts on."""
     remedies: tuple[Remedy, ...] = ()
@@ -198,8 +200,9 @@ def _with_words(entry: Any) -> Any:
 def _check(norm: Norm, place: str) -> None:
     if not norm.judged:
         raise ConfigError(f"{place}: `judged` names no moment; give at least one of {', '.join(get_args(Moment))}")
-    if norm.patience < 1:
-        raise ConfigError(f"{place}: patience={norm.patience}; expected at least 1")
+    for name, value in (("patience", norm.patience), ("grace", norm.grace)):
+        if value < 1:
+            raise ConfigError(f"{place}: {name}={value}; expected at least 1")
     for name, limit in norm.limits.items():
         for regime in REGIMES:
             if math.isnan(getattr(limit, regime)):

@@ -21,11 +21,18 @@ def norms_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the norms that runs are held to, or explain one: what, why, thresholds, remedies, source."""
+    """List the norms that runs are held to, or explain one: what, why, thresholds, remedies, source.
+
+    Norms of installed packages are among them; those that cannot be loaded are named on standard error.
+    """
     from nora_tui.cli.output import print_json
     from norms.norm import catalogue, known_norm
+    from norms.user import load_user_norms
 
-    norms = catalogue()
+    found = load_user_norms()
+    for problem in found.problems:
+        typer.echo(f"warning: {problem}", err=True)
+    norms = dict(catalogue()) | {user.norm.id: user.norm for user in found.norms}
     if norm_id is not None:
         norm = norms[known_norm(norm_id, norms)]
         print_json(norm) if as_json else _explain(norm)

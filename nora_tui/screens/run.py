@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
-from textual import on
+from textual import events, on
 from textual.binding import BindingType
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input
@@ -81,6 +81,10 @@ class RunScreen(NoraScreen):
         self._show_pane()
         self.set_interval(1.0, self._show_head)
         self.call_after_refresh(self._follower.start)  # the first paint is not kept waiting
+
+    def on_resize(self, event: events.Resize) -> None:
+        super().on_resize(event)
+        self._show_head()
 
     def on_unmount(self) -> None:
         self._follower.stop()

@@ -100,10 +100,12 @@ def step_gap(signal: Step | Resources, limits: Limits, windows: Windows) -> Answ
     seconds = signal.seconds if isinstance(signal, Step) else signal.idle_seconds
     if seconds is None or math.isnan(seconds):
         return None
+    if seconds <= limits["gap_seconds"]:
+        return seconds
     sigmas = windows.seconds.sigmas_of(seconds)
-    if sigmas is None:
+    if sigmas is None:  # nobody knows yet how long a step takes
         return None
-    if seconds <= limits["gap_seconds"] or sigmas <= limits["gap_sigma"]:
+    if sigmas <= limits["gap_sigma"]:
         return seconds
     usual = windows.seconds.typical
     return Finding(

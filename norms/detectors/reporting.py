@@ -2,33 +2,40 @@
 
 import math
 
-from norms.finding import Answer, Finding, Limits, counted, detects, number, percent
+from norms.finding import Answer, Finding, Limits, counted, detects, number
 from norms.signals import Evaluation, MetricCheck, RunEnd
 from norms.windows import Windows
 
 
-@detects("metric-aggregation", Evaluation, aspect="value")
-def metric_recomputed(signal: Evaluation, limits: Limits, windows: Windows) -> Answer:
+@detects("metric-aggregation", Evaluation)
+def metric_aggregation(signal: Evaluation, limits: Limits, windows: Windows) -> Answer:
     """NaN: where both are NaN they agree; where one is, they do not."""
-    if not signal.metrics:
+    samples, size = signal.samples, signal.split_size
+    left_out = abs(samples - size) / size if samples is not None and size else None
+    if left_out is None and not signal.metrics:
         return None
-    worst = max(signal.metrics, key=_difference)
-    difference = _difference(worst)
-    if difference <= limits["difference"]:
-        return difference
+    worst = max(signal.metrics or (), key=_difference, default=None)
+    difference = 0.0 if worst is None else _difference(worst)
+    told = []
+    if worst is not None and difference > limits["difference"]:
+        told.append(f"{worst.name} is reported as {worst.reported:.6g} and is {worst.recomputed:.6g} over all samples")
+    if left_out is not None and left_out > limits["difference"]:
+        told.append(f"the metrics count {samples:,} samples of {size:,}")
+    value = max(difference, left_out or 0.0)
+    if not told:
+        return value
     return Finding(
-        value=difference,
-        message=(
-            f"{worst.name} on {signal.split} is reported as {worst.reported:.6g} and is {worst.recomputed:.6g} "
-            "over all predictions"
-        ),
+        value=value,
+        message=f"on {signal.split}, {' and '.join(told)}",
         evidence={
             "split": signal.split,
             "metrics": [
                 {"name": check.name, "reported": check.reported, "recomputed": check.recomputed}
-                for check in signal.metrics
+                for check in signal.metrics or ()
                 if _difference(check) > limits["difference"]
             ],
+            "samples": samples,
+            "split_size": size,
         },
     )
 
@@ -40,21 +47,6 @@ def _difference(check: MetricCheck) -> float:
     if check.reported == check.recomputed:  # two infinities too
         return 0.0
     return abs(check.reported - check.recomputed) / max(1.0, abs(check.recomputed))
-
-
-@detects("metric-aggregation", Evaluation, aspect="count")
-def metric_count(signal: Evaluation, limits: Limits, windows: Windows) -> Answer:
-    counted_in, size = signal.samples, signal.split_size
-    if counted_in is None or not size:
-        return None
-    off = abs(counted_in - size) / size
-    if off <= limits["difference"]:
-        return off
-    return Finding(
-        value=off,
-        message=f"the metrics on {signal.split} count {counted_in:,} samples, and the split has {size:,}",
-        evidence={"split": signal.split, "samples": counted_in, "split_size": size},
-    )
 
 
 @detects("single-run", RunEnd)
@@ -85,37 +77,21 @@ def single_run(signal: RunEnd, limits: Limits, windows: Windows) -> Answer:
     )
 
 
-@detects("promotion-gate", RunEnd, aspect="calibration", limit="ece")
-def calibration_gate(signal: RunEnd, limits: Limits, windows: Windows) -> Answer:
-    """NaN: a calibration error that cannot be had does not pass."""
+@detects("promotion-gate", RunEnd)
+def promotion_gate(signal: RunEnd, limits: Limits, windows: Windows) -> Answer:
+    """NaN: an accuracy or a calibration error that cannot be had does not pass."""
     candidate = signal.candidate
     if candidate is None:
         return None
-    if candidate.ece <= limits["ece"]:
+    told = []
+    if not candidate.ece <= limits["ece"]:
+        told.append(f"a calibration error of {number(candidate.ece)} (at most {number(limits['ece'])})")
+    if not candidate.accuracy >= limits["accuracy"]:
+        told.append(f"an accuracy of {number(candidate.accuracy)} (at least {number(limits['accuracy'])})")
+    if not told:
         return candidate.ece
     return Finding(
         value=candidate.ece,
-        message=(
-            f"the expected calibration error on {candidate.split} is {number(candidate.ece)}, "
-            f"and a promoted model may have {number(limits['ece'])}"
-        ),
-        evidence={"split": candidate.split, "ece": candidate.ece, "accuracy": candidate.accuracy},
-    )
-
-
-@detects("promotion-gate", RunEnd, aspect="accuracy", limit="accuracy")
-def accuracy_gate(signal: RunEnd, limits: Limits, windows: Windows) -> Answer:
-    """NaN: an accuracy that cannot be had does not pass."""
-    candidate = signal.candidate
-    if candidate is None:
-        return None
-    if candidate.accuracy >= limits["accuracy"]:
-        return candidate.accuracy
-    return Finding(
-        value=candidate.accuracy,
-        message=(
-            f"accuracy on {candidate.split} is {percent(candidate.accuracy)}, "
-            f"and a promoted model needs {percent(limits['accuracy'])}"
-        ),
+        message=f"the model may not be promoted with {' and '.join(told)} on {candidate.split}",
         evidence={"split": candidate.split, "ece": candidate.ece, "accuracy": candidate.accuracy},
     )

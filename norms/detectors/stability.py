@@ -4,7 +4,7 @@ import math
 
 from norms.finding import Answer, Finding, Limits, counted, detects, evidence_of, listed, number, percent
 from norms.signals import CheckpointSaved, EpochEnd, Evaluation, Step, Update
-from norms.windows import Track, Windows
+from norms.windows import WINDOW, Track, Windows
 
 CALIBRATION_SKIPS = 24
 """Skips that a gradient scaler may need before its first update: from 65,536 it halves 16 times down to 1."""
@@ -75,44 +75,54 @@ def non_finite_evaluation(signal: Evaluation, limits: Limits, windows: Windows) 
     )
 
 
-@detects("spike", Step, aspect="loss")
-def loss_spike(signal: Step, limits: Limits, windows: Windows) -> Answer:
-    return _spike(signal, "loss", windows.loss, limits)
-
-
-@detects("spike", Step, aspect="gradient")
-def gradient_spike(signal: Step, limits: Limits, windows: Windows) -> Answer:
-    return _spike(signal, "gradient norm", windows.grad_norm, limits)
-
-
-def _spike(signal: Step, name: str, track: Track, limits: Limits) -> Answer:
-    """NaN and infinity: the window passes them over (no sigmas); non-finite is their norm."""
-    value, sigmas = track.value, track.sigmas
-    if value is None or sigmas is None:
+@detects("spike", Step)
+def spike(signal: Step, limits: Limits, windows: Windows) -> Answer:
+    """NaN and infinity: the windows pass them over (no sigmas); non-finite is their norm."""
+    loss, gradient = windows.loss, windows.grad_norm
+    if (sigmas := _highest(loss.sigmas, gradient.sigmas)) is None:
         return None
-    if track.positive:
-        broken = value > limits["times"] * track.typical and (
-            sigmas > limits["sigma"] or value > limits["highest"] * track.highest
-        )
-    else:
-        broken = sigmas > limits["sigma"]
-    if not broken:
+    if not (_far(loss, limits) or _far(gradient, limits)):
         return sigmas
-    typical, highest = track.typical, track.highest
+    found = [(name, track) for name, track in (("loss", loss), ("gradient norm", gradient)) if _far(track, limits)]
+    told = [
+        f"the {name} is {number(track.value or 0.0)}, {number(track.sigmas or 0.0)} sigmas above the last {WINDOW} "
+        f"steps ({number(track.typical)}, at most {number(track.highest)})"
+        for name, track in found
+    ]
     return Finding(
         value=sigmas,
-        message=(
-            f"the {name} is {number(value)} at step {signal.step:,}, {number(sigmas)} sigmas above the last "
-            f"128 steps ({number(typical)}, at most {number(highest)})"
-        ),
+        message=f"at step {signal.step:,} {' and '.join(told)}",
         evidence={
-            "value": value,
-            "sigmas": sigmas,
-            "typical": typical,
-            "highest": highest,
+            "series": [
+                {
+                    "name": name,
+                    "value": track.value,
+                    "sigmas": track.sigmas,
+                    "typical": track.typical,
+                    "highest": track.highest,
+                }
+                for name, track in found
+            ],
             "lr": signal.lr,
             "samples": list(signal.batch or ()),
         },
+    )
+
+
+def _highest(first: float | None, second: float | None) -> float | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first if first > second else second
+
+
+def _far(track: Track, limits: Limits) -> bool:
+    value, sigmas = track.value, track.sigmas
+    if value is None or sigmas is None:
+        return False
+    if not track.positive:
+        return sigmas > limits["sigma"]
+    return value > limits["times"] * track.typical and (
+        sigmas > limits["sigma"] or value > limits["highest"] * track.highest
     )
 
 

@@ -330,65 +330,54 @@ SKEWED = 0.5
 """Share of a class from which predicting it alone may be right: what is at chance is told by the prior, or by AUC."""
 
 
-@detects("at-chance", Evaluation, aspect="loss", limit="loss")
-def loss_at_chance(signal: Evaluation, limits: Limits, windows: Windows) -> Answer:
+@detects("at-chance", Evaluation)
+def at_chance(signal: Evaluation, limits: Limits, windows: Windows) -> Answer:
     """NaN: no comparison with it holds, so the norm counts as kept; non-finite is its norm."""
-    shares, loss, accuracy = signal.class_shares, signal.cross_entropy, signal.accuracy
-    if not shares or loss is None or _early(signal, limits):
+    shares, loss = signal.class_shares, signal.cross_entropy
+    if not shares or (loss is None and signal.predicted_shares is None):
+        return None
+    if signal.step < limits["steps"] or (signal.epoch is not None and signal.epoch < limits["epochs"]):
         return None
     entropy = -sum(share * math.log(share) for share in shares if share > 0)
     if not entropy > 0:
         return None
-    ratio, prior = loss / entropy, max(shares)
-    if prior > SKEWED:
-        guessing = ratio >= 1 and (signal.auc is None or signal.auc <= limits["auc"])
-    else:
-        error = math.sqrt(prior * (1 - prior) / max(signal.samples or 1, 1))
-        guessing = ratio > limits["loss"] and (accuracy is None or accuracy <= prior + CHANCE_ERRORS * error)
-    if not guessing:
+    predicted = max(signal.predicted_shares or (0.0,))
+    ratio = predicted if loss is None else loss / entropy
+    told = []
+    if loss is not None and _guesses(signal, ratio, max(shares), limits):
+        told.append(f"the cross-entropy, {number(loss)}, is {percent(ratio)} of that of guessing by the class shares")
+    if _collapsed(signal, predicted, max(shares), limits):
+        told.append(
+            f"one class takes {percent(predicted)} of the predictions and at most {percent(max(shares))} of labels"
+        )
+    if not told:
         return ratio
-    scores = (("accuracy", accuracy), ("AUC", signal.auc))
     return Finding(
         value=ratio,
-        message=(
-            f"after {counted(signal.step, 'update')} the cross-entropy on {signal.split}, {number(loss)}, is "
-            f"{percent(ratio)} of that of guessing by the class shares"
-            + "".join(f", {name} {score:.3f}" for name, score in scores if score is not None)
-        ),
+        message=f"on {signal.split}, after {counted(signal.step, 'update')}, {' and '.join(told)}",
         evidence={
             "split": signal.split,
             "cross_entropy": loss,
             "prior_entropy": entropy,
-            "prior_share": prior,
-            "accuracy": accuracy,
+            "accuracy": signal.accuracy,
             "auc": signal.auc,
+            "predicted": list(signal.predicted_shares or ()),
+            "labels": list(shares),
         },
     )
 
 
-@detects("at-chance", Evaluation, aspect="classes", limit="share")
-def one_class_predicted(signal: Evaluation, limits: Limits, windows: Windows) -> Answer:
-    """NaN: as for the loss. A class that takes most labels may take most predictions: left to the loss."""
-    shares, predicted, accuracy = signal.class_shares, signal.predicted_shares, signal.accuracy
-    if not shares or not predicted or max(shares) > SKEWED or _early(signal, limits):
-        return None
-    prior, share = max(shares), max(predicted)
-    learns = accuracy is not None and accuracy > prior + (1 - prior) / 4
-    if not share > limits["share"] or learns:
-        return share
-    index = predicted.index(share)
-    return Finding(
-        value=share,
-        message=(
-            f"after {counted(signal.step, 'update')}, class {index} takes {percent(share)} of the predictions on "
-            f"{signal.split} and {percent(shares[index])} of the labels"
-        ),
-        evidence={"split": signal.split, "class": index, "predicted": list(predicted), "labels": list(shares)},
-    )
+def _guesses(signal: Evaluation, ratio: float, prior: float, limits: Limits) -> bool:
+    if prior > SKEWED:
+        return ratio >= 1 and (signal.auc is None or signal.auc <= limits["auc"])
+    error = math.sqrt(prior * (1 - prior) / max(signal.samples or 1, 1))
+    return ratio > limits["loss"] and (signal.accuracy is None or signal.accuracy <= prior + CHANCE_ERRORS * error)
 
 
-def _early(signal: Evaluation, limits: Limits) -> bool:
-    return signal.step < limits["steps"] or (signal.epoch is not None and signal.epoch < limits["epochs"])
+def _collapsed(signal: Evaluation, predicted: float, prior: float, limits: Limits) -> bool:
+    """A class with most of the labels may take most of the predictions: that is left to the loss."""
+    learns = signal.accuracy is not None and signal.accuracy > prior + (1 - prior) / 4
+    return prior <= SKEWED and predicted > limits["share"] and not learns
 
 
 @detects("scheduler", EpochEnd, aspect="calls")

@@ -2,13 +2,16 @@
 
 import json
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from configs.errors import ConfigError
 from nora_tui.cli.norms import norms_command
+from norms import user
 from norms.norm import catalogue
+from norms.user import UserNorm, UserNorms
 
 app = typer.Typer()
 app.command()(norms_command)
@@ -43,6 +46,14 @@ def test_for_programs() -> None:
     assert [entry["id"] for entry in json.loads(output("--json"))] == list(catalogue())
     limit = json.loads(output("sla", "--json"))["limits"]["p95_ms"]
     assert (limit["strict"], limit["balanced"], limit["exploratory"]) == (220.0, 220.0, "inf")
+
+
+def test_norms_of_packages_are_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = msgspec.structs.replace(catalogue()["spike"], id="mine", title="Mine holds")
+    monkeypatch.setattr(user, "load_user_norms", lambda: UserNorms((UserNorm(mine, ()),), ("a norm is left out",)))
+    done = CliRunner().invoke(app, [], env={"COLUMNS": "100"}, catch_exceptions=False)
+    assert "Mine holds" in done.stdout
+    assert done.stderr == "warning: a norm is left out\n"
 
 
 def test_an_unknown_norm_is_an_error_with_the_nearest() -> None:

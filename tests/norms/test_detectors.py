@@ -3,6 +3,7 @@
 from itertools import chain
 
 import pytest
+from msgspec.structs import replace
 
 from norms.detectors import DETECTORS
 from norms.finding import Detector, moment_of
@@ -10,6 +11,7 @@ from norms.judge import Judge, Violation
 from norms.norm import REGIMES, catalogue
 from norms.signals import AnySignal, CheckpointSaved, Evaluation, Replay
 from norms.windows import Windows
+from sessions.codec import decode, encode
 from tests.norms.cases import CASES, WITHOUT_NUMBERS, Case
 
 
@@ -36,6 +38,8 @@ def test_a_violation_says_itself_in_one_sentence_and_keeps_its_evidence(case: Ca
         assert not violation.message.endswith(".")
         assert len(violation.message) < 250
         assert set(violation.evidence) <= set(norm.evidence), "evidence that the catalogue does not explain"
+        recorded = replace(violation.event(), seq=0)
+        assert repr(decode(encode(recorded)).evidence) == repr(recorded.evidence)
         for remedy in norm.remedies:
             if not remedy.aspects or violation.aspect in remedy.aspects:
                 remedy.params_for(violation.evidence)

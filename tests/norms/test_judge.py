@@ -9,7 +9,7 @@ from configs.errors import ConfigError
 from norms.finding import Answer, Detector, Finding, Limits
 from norms.judge import NOTHING, Judge, Judged
 from norms.norm import REGIMES, catalogue, parse_norms
-from norms.signals import EpochEnd, Evaluation, Preflight, RunEnd, Step, Update
+from norms.signals import Determinism, EpochEnd, Evaluation, Preflight, RunEnd, Step, Update
 from norms.user import UserNorm
 from norms.windows import Windows
 from sessions.events import ViolationFound
@@ -40,7 +40,7 @@ def test_repeats_are_one_violation_until_it_is_cured() -> None:
     judge = Judge("strict")
     assert [v.id for v in stale(judge, 1).violations] == ["v1"]
     for step in range(2, 50):
-        assert stale(judge, step) is NOTHING
+        assert stale(judge, step) == NOTHING._replace(violations=[], outcomes=[], problems=[], repeats=["v1"])
     (reading,) = (reading for reading in judge.readings() if reading.norm == "zero-grad")
     assert (reading.standing, reading.repeats, reading.open, reading.limit) == ("broken", 49, ["v1"], 1)
 
@@ -127,14 +127,14 @@ def test_violations_of_one_signal_go_by_the_hierarchy() -> None:
 
 def test_after_a_remedy_it_is_cured_or_persists() -> None:
     judge = Judge("strict")
-    stale(judge, 1)
-    judge.follow("v1", 1)
-    patience = catalogue()["zero-grad"].patience
-    states = [[o.state for o in stale(judge, 1 + i).outcomes] for i in range(1, 3 * patience)]
-    assert [state for each in states for state in each] == ["persists"], "said once, until the next remedy"
-    judge.follow("v1", 50)
-    for i in range(patience):
-        outcomes = stale(judge, 51 + i, broken=False).outcomes
+    judge.feed(Update(step=1, non_finite=("w",)))
+    judge.follow("v1")
+    states = [[o.state for o in judge.feed(Update(step=1 + i, non_finite=("w",))).outcomes] for i in range(1, 9)]
+    grace = catalogue()["non-finite"].grace
+    assert states == [[]] * (grace - 1) + [["persists"]] + [[]] * (8 - grace), "said once, until the next remedy"
+    judge.follow("v1")
+    for step in range(10, 10 + catalogue()["non-finite"].patience):
+        outcomes = judge.feed(Update(step=step, non_finite=())).outcomes
     assert [o.state for o in outcomes] == ["cured"]
 
 
@@ -231,7 +231,7 @@ def test_a_detector_that_raises_is_asked_no_more_and_the_others_go_on() -> None:
         "the detector of norm mine failed and is asked no more: ZeroDivisionError: division by zero"
     ]
     assert [v.norm for v in judged.violations] == ["zero-grad"]
-    assert stale(judge, 2) is NOTHING
+    assert not stale(judge, 2).problems
 
 
 def test_a_norm_of_a_user_is_one_like_any_other() -> None:
@@ -247,6 +247,21 @@ def test_a_norm_of_a_user_is_one_like_any_other() -> None:
     assert isinstance(violation.event(), ViolationFound)
     assert violation.event(pictures=["a.png"]).pictures == ["a.png"]
     assert [v.norm for v in judge.feed(Step(step=3, loss=10.0, stale_gradients=("w",))).violations] == []
+
+
+def test_a_signal_that_cannot_be_read_is_passed_over_and_said_once() -> None:
+    judge = Judge("strict")
+    wrong = Step(step=1, loss="a lot")  # type: ignore[arg-type]
+    assert ["step signals cannot be read" in problem for problem in judge.feed(wrong).problems] == [True]
+    assert judge.feed(wrong) is NOTHING
+    assert stale(judge, 2).violations
+
+
+def test_a_reading_is_as_grave_as_what_is_open() -> None:
+    judge = Judge("strict")
+    judge.feed(Preflight(step=0, determinism=Determinism(promised=False, missing=("x",))))
+    (reading,) = (reading for reading in judge.readings() if reading.norm == "determinism")
+    assert (reading.standing, reading.severity) == ("broken", "info")
 
 
 def test_ids_go_on_where_a_resumed_run_stopped() -> None:
