@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from configs.errors import NoraError
-from nora_tui.cli import machine, ml, runs, train
+from nora_tui.cli import machine, ml, norms, runs, train
 from nora_tui.cli.options import RunsDir
 
 
@@ -57,6 +57,7 @@ def cockpit(
 train.register(app)
 runs.register(app)
 app.add_typer(ml.app, name="ml")
+app.command("norms")(norms.norms_command)
 machine.register(app)
 
 

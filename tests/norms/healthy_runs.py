@@ -80,7 +80,7 @@ def _convolutions() -> nn.Module:
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "perceptron": lambda: _dense(128, 64, between=lambda _: [nn.ReLU()]),
     "batch norm": lambda: _dense(128, 64, between=lambda n: [nn.BatchNorm1d(n), nn.ReLU(), nn.Dropout(0.2)]),
-    "seven layers": lambda: _dense(*[64] * 7, between=lambda _: [nn.ReLU()]),
+    "four layers": lambda: _dense(*[64] * 4, between=lambda _: [nn.ReLU()]),
     "convolutions": _convolutions,
     "transformer": Transformer,
     "vit": Vision,
@@ -96,7 +96,7 @@ RUNS = [
     for seed in (1, 2, 3)
     for model, optimizer, batch in (
         ("perceptron", "sgd", 32), ("perceptron", "adam", 16), ("batch norm", "adam", 32), ("batch norm", "sgd", 64),
-        ("seven layers", "adam", 32), ("convolutions", "sgd", 32), ("transformer", "adam", 32),
+        ("four layers", "adam", 32), ("convolutions", "sgd", 32), ("transformer", "adam", 32),
         ("transformer", "adamw", 16), ("vit", "muon", 64), ("vit", "adamw", 32),
     )
 ]  # fmt: skip
