@@ -29,7 +29,7 @@ def test_separators_compression_quotes_and_column_order_make_no_difference(tmp_p
     path = small_csv(tmp_path)
     frame = pd.read_csv(path, sep=";")
     frame[frame.columns[::-1]].to_csv(tmp_path / "commas.csv", index=False)
-    (tmp_path / "packed").write_bytes(gzip.compress(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n"))
+    (tmp_path / "packed").write_bytes(gzip.compress(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n", mtime=0))
     expected = bank.load(str(path)).frame
     for name in ("commas.csv", "packed"):
         pd.testing.assert_frame_equal(bank.load(str(tmp_path / name)).frame, expected)
@@ -84,7 +84,7 @@ def test_broken_data_is_refused_in_one_sentence(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (gzip.compress(b"age;job\n" * 1000)[:-9], "damaged gzip file"),
+        (gzip.compress(b"age;job\n" * 1000, mtime=0)[:-9], "damaged gzip file"),
         (b"\x1f\x8b garbage", "damaged gzip file"),
         (b"age\xff", "not UTF-8 text (byte 3)"),
     ],
