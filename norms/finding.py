@@ -41,15 +41,17 @@ class Detector(NamedTuple):
     detect: Detect
     aspect: str
     """Tells apart what one norm looks at: each aspect is broken and cured by itself."""
-    limit: str
-    """The limit that stands beside its live value; "" is the norm's first."""
+    limit: str | None
+    """The limit that stands beside its live value: "" is the norm's first, None says that none may be found."""
 
 
 REGISTRY: list[Detector] = []
 """Filled by the modules of norms.detectors as they are imported."""
 
 
-def detects(norm: str, *signals: type[AnySignal], aspect: str = "", limit: str = "") -> Callable[[Detect], Detect]:
+def detects(
+    norm: str, *signals: type[AnySignal], aspect: str = "", limit: str | None = ""
+) -> Callable[[Detect], Detect]:
     """Register a function as the detector of a norm, or of one aspect of it, for these kinds of signals."""
 
     def register(detect: Detect) -> Detect:

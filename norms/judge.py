@@ -117,7 +117,7 @@ class _Case:
 class _Check:
     """A detector with the limits of the regime, and the cases of its aspect (shared with its other moments)."""
 
-    __slots__ = ("aspect", "cases", "detect", "level", "limit", "limits", "norm", "patience", "value")
+    __slots__ = ("aspect", "cases", "detect", "level", "limit", "limits", "measures", "norm", "patience", "value")
 
     def __init__(
         self, norm: Norm, detector: Detector, level: Level, limits: Limits, cases: dict[str, _Case], patience: int
@@ -127,7 +127,8 @@ class _Check:
         self.detect: Callable[[Any, Limits, Windows], object] = detector.detect  # of users too: trust no type
         self.level: Level = level
         self.limits = limits
-        self.limit = detector.limit or next(iter(limits), "")
+        self.limit = None if detector.limit is None else detector.limit or next(iter(limits), None)
+        self.measures = norm.limits[detector.limit].means if detector.limit else norm.measures
         self.cases = cases
         self.patience = patience
         self.value: float | None = None
@@ -328,7 +329,7 @@ class Judge:
         shown = shown or next(iter(judged), None)
         limit = None
         if shown is not None:
-            limit = shown.limits[shown.limit] if shown.limit else 0.0
+            limit = 0.0 if shown.limit is None else shown.limits[shown.limit]
         severities = [case.violation.severity for case in cases if case.open]
         return Reading(
             norm=norm.id,
@@ -338,7 +339,7 @@ class Judge:
             standing=self._standing(norm, cases, judged),
             value=None if shown is None else shown.value,
             limit=limit,
-            measures=norm.limits[shown.limit].means if shown is not None and shown.limit else norm.measures,
+            measures=norm.measures if shown is None else shown.measures,
             repeats=sum(case.repeats for case in cases),
             open=[case.violation.id for case in cases if case.open],
         )

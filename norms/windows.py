@@ -10,7 +10,7 @@ from norms.signals import EpochEnd, Evaluation, Preflight, Resources, Signal, St
 WINDOW = 128
 """Steps, as in OLMo-core's optimizers that skip steps."""
 NEEDED = 64
-"""Values before a window says anything: half of it, which outlasts most warm-ups."""
+"""Values before a window says anything: half of it."""
 CLIP_SIGMAS = 4.0
 """A value further up enters the window as one this far up, so that a spike does not widen it and a new level does."""
 ROUNDING = 1e-12
@@ -159,12 +159,14 @@ class Streaks:
         if old or names:
             self._lengths = {name: old.get(name, 0) + 1 for name in names}
 
-    def lasting(self, steps: float, again: float | None = None) -> list[str]:
-        """Return the names reported for ``steps`` in a row; ``again`` for names that were once not reported."""
-        if not self._lengths:
-            return []
+    def lasting(self, steps: float, again: float | None = None) -> dict[str, int]:
+        """Return the names reported for ``steps`` in a row, and for how many; ``again`` for names once not reported."""
         again = steps if again is None else again
-        return [name for name, length in self._lengths.items() if length >= (steps if length == self.judged else again)]
+        return {
+            name: length
+            for name, length in self._lengths.items()
+            if length >= (steps if length == self.judged else again)
+        }
 
     @property
     def longest(self) -> int:

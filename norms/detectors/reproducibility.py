@@ -7,7 +7,7 @@ from norms.signals import EpochEnd, Preflight, Replay
 from norms.windows import Windows
 
 
-@detects("seeding", Preflight)
+@detects("seeding", Preflight, limit=None)
 def seeding(signal: Preflight, limits: Limits, windows: Windows) -> Answer:
     if signal.generators is None:
         return None
@@ -21,7 +21,7 @@ def seeding(signal: Preflight, limits: Limits, windows: Windows) -> Answer:
     )
 
 
-@detects("determinism", Preflight, aspect="promise")
+@detects("determinism", Preflight, aspect="promise", limit=None)
 def determinism_promised(signal: Preflight, limits: Limits, windows: Windows) -> Answer:
     """What is not promised may still hold: a replay tells, this only labels."""
     facts = signal.determinism
@@ -91,7 +91,7 @@ def reshuffle(signal: EpochEnd, limits: Limits, windows: Windows) -> Answer:
     )
 
 
-@detects("provenance", Preflight)
+@detects("provenance", Preflight, limit=None)
 def provenance(signal: Preflight, limits: Limits, windows: Windows) -> Answer:
     """``demands``: 1 code and configuration, 2 all of it."""
     facts = signal.provenance

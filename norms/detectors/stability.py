@@ -46,7 +46,7 @@ def non_finite_gradients(signal: Step, limits: Limits, windows: Windows) -> Answ
     )
 
 
-@detects("non-finite", Update, aspect="weights")
+@detects("non-finite", Update, aspect="weights", limit=None)
 def non_finite_weights(signal: Update, limits: Limits, windows: Windows) -> Answer:
     """NaN is what it looks for."""
     if not signal.non_finite:
@@ -61,7 +61,7 @@ def non_finite_weights(signal: Update, limits: Limits, windows: Windows) -> Answ
     )
 
 
-@detects("non-finite", Evaluation, aspect="evaluation")
+@detects("non-finite", Evaluation, aspect="evaluation", limit=None)
 def non_finite_evaluation(signal: Evaluation, limits: Limits, windows: Windows) -> Answer:
     """NaN is what it looks for."""
     if signal.loss is None:
@@ -204,7 +204,7 @@ PARTS = ("model", "optimizer")
 """What a checkpoint must hold to be one at all."""
 
 
-@detects("checkpoint-integrity", CheckpointSaved)
+@detects("checkpoint-integrity", CheckpointSaved, limit=None)
 def checkpoint_integrity(signal: CheckpointSaved, limits: Limits, windows: Windows) -> Answer:
     """``demands``: 1 model and optimizer, 2 all that the run has, 3 a replay that is bit-equal as well."""
     facts = (signal.contents, signal.hash_matches, signal.best_is_copy)

@@ -29,15 +29,15 @@ def no_update(signal: Update, limits: Limits, windows: Windows) -> Answer:
     if not (stuck := windows.unchanged.lasting(limits["steps"])):
         return float(windows.unchanged.longest)
     facts = {fact.name: fact for fact in signal.unchanged}
-    worst = facts[stuck[0]]
-    steps = windows.unchanged.longest
+    first, steps = next(iter(stuck)), max(stuck.values())
+    worst = facts[first]
     return Finding(
         value=float(steps),
         message=(
             f"{counted(len(stuck), 'parameter')} did not change in {counted(steps, 'update')} despite a gradient: "
-            f"{listed(stuck)} ({stuck[0]}: lr {number(worst.lr)}, largest gradient {number(worst.grad_max)})"
+            f"{listed([*stuck])} ({first}: lr {number(worst.lr)}, largest gradient {number(worst.grad_max)})"
         ),
-        evidence=evidence_of("parameters", stuck)
+        evidence=evidence_of("parameters", [*stuck])
         | {"steps": steps, "lr": worst.lr, "grad_max": worst.grad_max, "weight_max": worst.weight_max},
     )
 
@@ -52,11 +52,11 @@ def missing_grad(signal: Step, limits: Limits, windows: Windows) -> Answer:
         return None
     if not (lost := windows.missing.lasting(limits["steps"], INTERMITTENT * limits["steps"])):
         return float(windows.missing.longest)
-    steps = windows.missing.longest
+    steps = max(lost.values())
     return Finding(
         value=float(steps),
-        message=f"{counted(len(lost), 'parameter')} had no gradient in {counted(steps, 'step')}: {listed(lost)}",
-        evidence=evidence_of("parameters", lost) | {"steps": steps},
+        message=f"{counted(len(lost), 'parameter')} had no gradient in {counted(steps, 'step')}: {listed([*lost])}",
+        evidence=evidence_of("parameters", [*lost]) | {"steps": steps},
     )
 
 
@@ -228,7 +228,7 @@ def feature_leak(signal: Preflight, limits: Limits, windows: Windows) -> Answer:
     )
 
 
-@detects("loss-contract", Step)
+@detects("loss-contract", Step, limit=None)
 def loss_contract(signal: Step, limits: Limits, windows: Windows) -> Answer:
     """NaN: inputs that hold any fit no rule here; non-finite is their norm."""
     if signal.loss_inputs is None:
@@ -312,7 +312,7 @@ def accumulated_gradient(signal: Step, limits: Limits, windows: Windows) -> Answ
     )
 
 
-@detects("grad-scale", Step, aspect="clipping")
+@detects("grad-scale", Step, aspect="clipping", limit=None)
 def clipped_before_unscaling(signal: Step, limits: Limits, windows: Windows) -> Answer:
     if not signal.clipped_scaled:
         return None if signal.clipped_scaled is None else 0.0
@@ -398,7 +398,7 @@ def scheduler_calls(signal: EpochEnd, limits: Limits, windows: Windows) -> Answe
     )
 
 
-@detects("scheduler", Step, aspect="floor")
+@detects("scheduler", Step, aspect="floor", limit="floor")
 def learning_rate_floor(signal: Step, limits: Limits, windows: Windows) -> Answer:
     """NaN: a learning rate of NaN makes the weights NaN, which is non-finite's; not judged."""
     lr, total = signal.lr, windows.total_steps

@@ -9,7 +9,7 @@ from configs.errors import ConfigError
 from norms.finding import Answer, Detector, Finding, Limits
 from norms.judge import NOTHING, Judge, Judged
 from norms.norm import REGIMES, catalogue, parse_norms
-from norms.signals import Determinism, EpochEnd, Evaluation, Preflight, RunEnd, Step, Update
+from norms.signals import Determinism, EpochEnd, Evaluation, Preflight, Resources, RunEnd, Step, Update
 from norms.user import UserNorm
 from norms.windows import Windows
 from sessions.events import ViolationFound
@@ -179,6 +179,18 @@ def test_an_aspect_that_is_broken_is_the_one_that_is_shown() -> None:
     judge.feed(Step(step=100, loss=1.0, grad_norm=90.0))
     (reading,) = (reading for reading in judge.readings() if reading.norm == "spike")
     assert reading.value is not None and reading.value > 20
+
+
+def test_the_limit_beside_a_value_is_that_of_its_aspect() -> None:
+    judge = Judge("strict")
+    judge.feed(Preflight(step=0, total_steps=100))
+    judge.feed(Step(step=1, lr=0.1, loss_inputs=()))
+    judge.feed(Resources(step=1, disk_free_bytes=10**9, checkpoint_bytes=10**8))
+    readings = {reading.norm: reading for reading in judge.readings()}
+    assert (readings["scheduler"].value, readings["scheduler"].limit) == (0.1, 1e-7)
+    assert (readings["loss-contract"].value, readings["loss-contract"].limit) == (0, 0)
+    assert (readings["resources"].value, readings["resources"].limit) == (10, 2)
+    assert readings["resources"].measures == "checkpoints that must fit on the disk"
 
 
 def test_limits_and_levels_can_be_overridden() -> None:

@@ -95,10 +95,10 @@ def test_streaks_count_in_a_row_and_know_who_was_once_well() -> None:
     for names in (["a", "b"], ["a"], ["a", "b"], ["a", "b"]):
         streaks.take(names)
     assert streaks.longest == 4
-    assert streaks.lasting(2) == ["a", "b"]
-    assert streaks.lasting(2, again=20) == ["a"]
+    assert streaks.lasting(2) == {"a": 4, "b": 2}
+    assert streaks.lasting(2, again=20) == {"a": 4}
     streaks.take([])
-    assert streaks.lasting(1) == [] and streaks.longest == 0
+    assert streaks.lasting(1) == {} and streaks.longest == 0
 
 
 def test_memory_compares_the_lowest_of_late_with_the_highest_of_early() -> None:

@@ -202,7 +202,7 @@ STABILITY = [
     ),
     Case("dead-units", "", "nearly all dead", epochs(units(95)), everywhere("minor")),
     Case("dead-units", "", "most dead", epochs(units(60)), not_exploratory("minor")),
-    Case("dead-units", "", "a third dead", epochs(units(35)), strict_only("minor")),
+    Case("dead-units", "", "nearly half dead", epochs(units(45)), strict_only("minor")),
     Case("dead-units", "", "some dead", epochs(units(12)), KEPT, "healthy"),
     Case("dead-units", "", "too few samples to say", epochs(units(95, samples=64)), KEPT, "healthy"),
     Case("dead-units", "", "a bag of words", epochs(units(95, zero_input=0.99)), KEPT, "healthy"),
