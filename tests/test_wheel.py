@@ -29,6 +29,7 @@ def test_the_wheel_holds_configuration_style_and_embedded_data(unpacked: Path) -
         "configs/preset/vit_cifar10.yaml",
         "engine/datasets/bank-full.csv.gz",
         "engine/datasets/bank_schema.yaml",
+        "norms/catalog.yaml",
         "nora_tui/nora.tcss",
     ):
         assert (unpacked / path).is_file(), path

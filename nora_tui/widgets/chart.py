@@ -1,7 +1,8 @@
 """One metric as a chart: its splits over each other in braille, the values in the title, NaN as a marked gap.
 
-Drawn by our own raster because nothing at hand is quick enough: tests/bench/bench_cockpit.py measures one repaint
-of 10,000 points in 100 x 20 cells against plotext, textual-plot and textual-hires-canvas.
+Drawn by our own raster because nothing at hand is within a millisecond: one repaint of 10,000 points in 100 x 20 cells
+takes plotext 111 ms, textual-plot 49 ms, textual-hires-canvas 48 ms, and this 0.7 ms (medians of 51, on 2 cores;
+``python tests/bench/run.py cockpit`` measures it again).
 """
 
 import math
