@@ -141,8 +141,11 @@ class MetricGrid(Widget, can_focus=True):
     def _redraw(self) -> None:
         if not self.is_mounted or not self.size:
             return
+        before = self._shape
         self._shape = (1, 1) if self._alone else shape_for(len(self._found), self.size.width, self.size.height)
         across, down = self._shape
+        if self._shape != before:
+            self.post_message(self.Moved())
         self.styles.grid_size_columns = across
         self.styles.grid_size_rows = down
         self._mount_charts(min(across * down, len(self._found)))

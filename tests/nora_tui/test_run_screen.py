@@ -336,7 +336,9 @@ async def test_resizing_through_every_size_breaks_nothing(runs: Path) -> None:
         for width, height in [(60, 16), (61, 17), (300, 80), (90, 16), (60, 80), (200, 50), (20, 5), (120, 33)]:
             await pilot.resize_terminal(width, height)
             await pilot.pause()
-        await until_shown(pilot, "grad_norm")
+        await until_shown(pilot, "grad_norm", "page 1/3")
+        await pilot.resize_terminal(80, 24)
+        await until_shown(pilot, "page 1/4")
 
 
 async def test_no_color_sends_none(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
