@@ -9,6 +9,9 @@ def type_at(schema: type[Any], key: str) -> inspect.Type | None:
     """Return the type at a dotted key, or None where there is no such key."""
     kind: inspect.Type = inspect.type_info(schema)
     for part in key.split("."):
+        if isinstance(kind, inspect.DictType):
+            kind = kind.value_type
+            continue
         if not isinstance(kind, inspect.StructType):
             return None
         found = next((field.type for field in kind.fields if field.encode_name == part), None)
@@ -16,6 +19,19 @@ def type_at(schema: type[Any], key: str) -> inspect.Type | None:
             return None
         kind = found.type if isinstance(found, inspect.Metadata) else found
     return kind
+
+
+def is_open(schema: type[Any], key: str) -> bool:
+    """Whether a dotted key is, or lies in, a table whose names the schema does not fix (norms.thresholds)."""
+    parts = key.split(".")
+    heads = (type_at(schema, ".".join(parts[:count])) for count in range(1, len(parts) + 1))
+    return any(isinstance(kind, inspect.DictType) for kind in heads)
+
+
+def chosen(schema: type[Any], key: str) -> tuple[str, ...]:
+    """Return the words that a key is chosen from; none where it takes other values."""
+    kind = type_at(schema, key)
+    return tuple(str(value) for value in kind.values) if isinstance(kind, inspect.LiteralType) else ()
 
 
 def allowed(kind: inspect.Type) -> str:
@@ -37,6 +53,8 @@ def allowed(kind: inspect.Type) -> str:
             return " or ".join(allowed(part) for part in kind.types)
         case inspect.ListType():
             return "a list in brackets, each " + allowed(kind.item_type)
+        case inspect.DictType():
+            return "names in braces, each with " + allowed(kind.value_type)
         case inspect.StrType():
             return "text"
         case inspect.StructType():
@@ -51,11 +69,12 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
 
 
 def expected(schema: type[Any], key: str) -> str:
-    """Return what may stand at a key: by its type, or in the schema's own words where a pattern says it."""
+    """Return what may stand at a key: by its type, or in the schema's own words where the type alone says little."""
     kind = type_at(schema, key)
     assert kind is not None, key
     words = description(schema, key)
-    return words if isinstance(kind, inspect.StrType) and kind.pattern and words else allowed(kind)
+    by_words = (isinstance(kind, inspect.StrType) and kind.pattern) or isinstance(kind, inspect.DictType)
+    return words if by_words and words else allowed(kind)
 
 
 def description(schema: type[Any], key: str) -> str | None:

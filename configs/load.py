@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
+from msgspec.structs import replace
 
-from configs.describe import expected, type_at
+from configs.describe import chosen, expected, is_open, type_at
 from configs.errors import ConfigError
 from configs.schema import WORKLOADS, AnyConfig
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("data", "workload", "mode", "regime", "violation", "launcher")
 _DEFAULT_WORKLOAD = "vit"
+_INFINITIES = {".inf": math.inf, "-.inf": -math.inf}
 _AT = re.compile(r" - at `\$\.?(?P<key>[^`]*)`$")
 
 
@@ -47,8 +49,10 @@ def compose(overrides: Iterable[str]) -> AnyConfig:
     for override in parsed:
         _check(override, workload)
         if override.key_or_group == "data" and str(override.value()) not in WORKLOADS[workload].data_sets:
-            path = str(Path(str(override.value())).expanduser().absolute())
+            path = _absolute(str(override.value()))
             lines.append("data=file")
+        elif _adds(override, workload):
+            lines.append(f"++{override.input_line}")  # names in it are not of the schema: Hydra is to add them
         else:
             lines.append(override.input_line or "")
     try:
@@ -57,7 +61,29 @@ def compose(overrides: Iterable[str]) -> AnyConfig:
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{' '.join(lines)}: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
-    return validate(values | ({"data": path} if path else {}))
+    config = validate(_with_infinities(values, workload) | ({"data": path} if path else {}))
+    if config.norms.file is not None:  # the run is another process, which may stand in another folder
+        config = replace(config, norms=replace(config.norms, file=_absolute(config.norms.file)))
+    return config
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _with_infinities(values: dict[Any, Any], workload: str) -> dict[str, Any]:
+    """Return composed values in which YAML's ``.inf`` is a number under open keys too; Hydra reads it as a word."""
+    schema = WORKLOADS[workload]
+
+    def read(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: read(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()}
+        if isinstance(value, str) and value in _INFINITIES and is_open(schema, key):
+            return _INFINITIES[value]
+        return value
+
+    found: dict[str, Any] = read(values, "")
+    return found
 
 
 def validate(values: Any) -> AnyConfig:
@@ -68,12 +94,21 @@ def validate(values: Any) -> AnyConfig:
     """
     for key, value in _dotted(values) if isinstance(values, dict) else ():
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value}: expected a finite number")
+            _check_non_finite(key, value, values.get("workload"))
     try:
         config: AnyConfig = msgspec.convert(values, AnyConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(_sentence(str(error), values)) from error
     return config
+
+
+def _check_non_finite(key: str, value: float, workload: Any) -> None:
+    """An infinite limit switches a comparison off; anywhere else only finite numbers mean something."""
+    schema = WORKLOADS.get(workload) if isinstance(workload, str) else None
+    limit = schema is not None and is_open(schema, key)
+    if math.isnan(value) or not limit:
+        what = "a number, or inf to switch the comparison off" if limit else "a finite number"
+        raise ConfigError(f"{key}={value}: expected {what}")
 
 
 def read_config(path: Path) -> AnyConfig:
@@ -103,7 +138,14 @@ def to_yaml(config: AnyConfig) -> str:
 
 def digest(config: AnyConfig) -> str:
     """Return the SHA-256 of the configuration, equal for equal values whatever their order in a file."""
-    return hashlib.sha256(msgspec.json.encode(plain(config), order="sorted")).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(_spelled(plain(config)), order="sorted")).hexdigest()
+
+
+def _spelled(value: Any) -> Any:
+    """Return ``value`` with infinite numbers as words: JSON would make null of them all."""
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _parse(text: str) -> "Override":
@@ -121,6 +163,13 @@ def _parse(text: str) -> "Override":
     return override
 
 
+def _adds(override: "Override", workload: str) -> bool:
+    """Whether an override gives names to an open table."""
+    key, value = override.key_or_group, override.value()
+    keys = [key, *(inner for inner, _ in _dotted(value, f"{key}."))] if isinstance(value, dict) else [key]
+    return any(is_open(WORKLOADS[workload], each) for each in keys)
+
+
 def _check(override: "Override", workload: str) -> None:
     key, value = override.key_or_group, str(override.value())
     schema = WORKLOADS[workload]
@@ -129,7 +178,7 @@ def _check(override: "Override", workload: str) -> None:
     if isinstance(nested := override.value(), dict):
         for inner, _ in _dotted(nested, f"{key}."):
             _check_known(inner, schema, workload)
-    if value == "":
+    if value == "" and (key in GROUPS or (override.input_line or "").rstrip().endswith("=")):
         raise ConfigError(f"{key}= has no value; write {key}=value")
     if key == "data":
         if "${" in value:
@@ -138,7 +187,7 @@ def _check(override: "Override", workload: str) -> None:
         if not is_path:
             _check_choice("data", value, schema.data_sets, f" with workload={workload}, or a path to a file")
     elif key in GROUPS:
-        _check_choice(key, value, options(key))
+        _check_group(key, value, schema, workload)
     else:
         _check_known(key, schema, workload)
 
@@ -148,6 +197,18 @@ def _check_known(key: str, schema: type[Any], workload: str) -> None:
         near = get_close_matches(key, keys_of(schema), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(sorted(_tops(schema)))}"
         raise ConfigError(f"there is no key {key!r} with workload={workload}; {hint}")
+
+
+def _check_group(key: str, value: str, schema: type[Any], workload: str) -> None:
+    """A choice may be for some workloads only: then those are named, and what this one allows."""
+    choices = chosen(schema, key) or options(key)
+    elsewhere = [name for name, other in WORKLOADS.items() if value in chosen(other, key)]
+    if value not in choices and elsewhere:
+        allowed = ", ".join(sorted(choices))
+        raise ConfigError(
+            f"{key}={value} is for workload={' or '.join(elsewhere)}; with workload={workload} allowed is {allowed}"
+        )
+    _check_choice(key, value, choices, f" with workload={workload}" if key == "violation" else "")
 
 
 def _check_choice(key: str, value: str, choices: Iterable[str], rest: str = "") -> None:
@@ -171,7 +232,7 @@ def keys_of(schema: type[Any]) -> list[str]:
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -15,9 +15,10 @@ NonNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(gt=0, lt=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
-Mode = Literal["pipeline"]
-Regime = Literal["balanced"]
-Violation = Literal["none"]
+Mode = Literal["pipeline", "agentic", "norm_aware"]
+Regime = Literal["strict", "balanced", "exploratory"]
+Approve = Literal["ask", "auto", "record"]
+FailOn = Literal["critical", "major", "never"]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +45,36 @@ class Local(Section, frozen=True, kw_only=True):
     name: Literal["local"] = "local"
 
 
+class Norms(Section, frozen=True, kw_only=True):
+    """How this run is judged, where that differs from the catalogue."""
+
+    enabled: Annotated[bool, Meta(description="judge the run; without it only metrics are recorded")] = True
+    thresholds: Annotated[
+        dict[str, dict[str, float | str]],
+        Meta(description="changed limits by norm, such as {spike: {sigma: 8}}; `level` is one of them"),
+    ] = field(default_factory=dict)
+    muted: Annotated[list[str], Meta(description="ids of norms that are not judged")] = field(default_factory=list)
+    file: Annotated[str | None, Meta(description="a YAML file with norms of your own; its detectors are imported")] = (
+        None
+    )
+    deadline_seconds: Annotated[Positive, Meta(description="how long a person has to answer a proposal")] = 600.0
+
+
+class Promotion(Section, frozen=True, kw_only=True):
+    """Whether the model asks to be promoted, and where models are kept."""
+
+    enabled: Annotated[
+        bool, Meta(description="put the model under current/ if it is good enough, else candidates/")
+    ] = False
+    folder: Annotated[str, Meta(min_length=1, description="where current/ and candidates/ are")] = "models"
+
+
+class Sla(Section, frozen=True, kw_only=True):
+    phases: Annotated[list[str], Meta(description="phases (and `step`) that are held to agreed times")] = field(
+        default_factory=list
+    )
+
+
 class RunConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="workload"):
     """What every run has, whatever it trains."""
 
@@ -52,11 +83,23 @@ class RunConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     """Data by name; anything else that ``data`` says is a path."""
 
     data: Annotated[str, Meta(min_length=1, description="a data set by name, or a path")]
-    mode: Annotated[Mode, Meta(description="how far the agent goes when a norm is broken")] = "pipeline"
+    mode: Annotated[Mode, Meta(description="how far the agent goes when a norm is broken")] = "norm_aware"
     regime: Annotated[Regime, Meta(description="how strict the norms are")] = "balanced"
-    violation: Annotated[Violation, Meta(description="a defect planted on purpose")] = "none"
+    approve: Annotated[
+        Approve, Meta(description="ask a person, take what is recommended (auto), or change nothing (record)")
+    ] = "ask"
+    fail_on: Annotated[
+        FailOn, Meta(description="end with exit code 7 if a norm of this severity was broken and not cured")
+    ] = "critical"
+    violation: Annotated[str, Meta(description="a defect planted on purpose")] = "none"
     seed: Annotated[int, Meta(ge=0, lt=2**32, description="seed of every random number generator")] = 42
     tags: Annotated[list[str], Meta(description="labels to find the run by")] = field(default_factory=list)
+    claim: Annotated[
+        str, Meta(description="what the result is to support beyond this run, such as 'better than AdamW'")
+    ] = ""
+    norms: Norms = Norms()
+    promotion: Promotion = Promotion()
+    sla: Sla = Sla()
     launcher: Local = Local()
 
 
@@ -77,6 +120,7 @@ class VitModel(Section, frozen=True, kw_only=True):
     depth: Count = 4
     heads: Annotated[int, Meta(ge=1, description="attention heads; 64 of model.dim to each is a good width")] = 1
     mlp_ratio: Positive = 2.0
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="share of hidden units left out while training")] = 0.0
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -120,6 +164,11 @@ class Checkpoint(Section, frozen=True, kw_only=True):
     ] = 1
 
 
+VitViolation = Literal[
+    "none", "nondeterminism", "amp_nan", "eval_mode_bug", "aug_leak", "checkpoint_incomplete", "reporting_single_run"
+]
+
+
 class VitConfig(RunConfig, frozen=True, kw_only=True, tag="vit"):
     """A plain vision transformer on CIFAR-10, digits or an .npz file of images."""
 
@@ -127,6 +176,7 @@ class VitConfig(RunConfig, frozen=True, kw_only=True, tag="vit"):
     data_sets: ClassVar[tuple[str, ...]] = ("digits", "cifar10")
 
     data: str = "digits"
+    violation: VitViolation = "none"
     train: VitTrain = VitTrain()
     model: VitModel = VitModel()
     optimizer: VitOptimizer = VitOptimizer()
@@ -177,6 +227,15 @@ class Snapshot(Section, frozen=True, kw_only=True):
     snapshot_seconds: Annotated[int, Meta(ge=1, description="seconds between two snapshots of the fit")] = 2
 
 
+class Drift(Section, frozen=True, kw_only=True):
+    cohorts: Annotated[list[str], Meta(description="columns whose values are compared as cohorts of the test rows")] = (
+        field(default_factory=list)
+    )
+
+
+BoostViolation = Literal["none", "nondeterminism", "checkpoint_incomplete", "reporting_single_run"]
+
+
 class CatBoostConfig(RunConfig, frozen=True, kw_only=True, tag="catboost"):
     """Gradient-boosted trees on Bank Marketing, or on a CSV file of the same columns."""
 
@@ -184,12 +243,14 @@ class CatBoostConfig(RunConfig, frozen=True, kw_only=True, tag="catboost"):
     data_sets: ClassVar[tuple[str, ...]] = ("bank",)
 
     data: str = "bank"
+    violation: BoostViolation = "none"
     train: BoostTrain = BoostTrain()
     model: BoostModel = BoostModel()
     optimizer: BoostOptimizer = BoostOptimizer()
     features: Features = Features()
     runtime: BoostRuntime = BoostRuntime()
     checkpoint: Snapshot = Snapshot()
+    drift: Drift = Drift()
 
 
 # --- fake -------------------------------------------------------------------------------------------------------------
@@ -205,7 +266,8 @@ class Script(Section, frozen=True, kw_only=True):
 
     step_seconds: Annotated[NonNegative, Meta(description="time that a step takes")] = 0.0
     metrics: Annotated[int, Meta(ge=1, description="metrics a step")] = 2
-    nan_at: Count | None = None
+    nan_at: Annotated[Count | None, Meta(description="a loss that is not a number")] = None
+    nan_steps: Annotated[int, Meta(ge=1, description="for so many steps, unless a remedy ends it")] = 1
     crash_at: Annotated[Count | None, Meta(description="raise an exception")] = None
     kill_at: Annotated[Count | None, Meta(description="end by SIGKILL, as the kernel does when memory is out")] = None
     hang_at: Annotated[Count | None, Meta(description="stop making progress, heeding nothing")] = None
@@ -220,6 +282,7 @@ class FakeConfig(RunConfig, frozen=True, kw_only=True, tag="fake"):
     data_sets: ClassVar[tuple[str, ...]] = ("none",)
 
     data: str = "none"
+    violation: Literal["none"] = "none"
     train: FakeTrain = FakeTrain()
     script: Script = Script()
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Sequence
@@ -110,6 +111,44 @@ def save(
     return saved
 
 
+def load(folder: Path) -> dict[str, Any]:
+    """Return the state in a checkpoint's folder, on the CPU.
+
+    Raises:
+        StorageError: It cannot be read, is not what its manifest says, or lacks what a run needs to go on.
+    """
+    try:
+        content = (folder / STATE).read_bytes()
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise StorageError(f"checkpoint {folder} cannot be read: {error}; resume from another one") from error
+    if hashlib.sha256(content).hexdigest() != manifest.get("sha256"):
+        raise StorageError(
+            f"checkpoint {folder} does not have the SHA-256 in its manifest: it was damaged or changed after it was "
+            "written; resume from another one"
+        )
+    state = decode_state(content)
+    if missing := [name for name in CONTENTS if name not in state]:
+        raise StorageError(f"checkpoint {folder} lacks {', '.join(missing)}; resume from one that is complete")
+    return state
+
+
+def decode_state(content: bytes) -> dict[str, Any]:
+    """Return the state in the bytes of a state.pt, on the CPU; nothing in it is executed.
+
+    Raises:
+        StorageError: They hold something else.
+    """
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StorageError(f"a {STATE} does not hold a checkpoint: {reason}; use another one") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise StorageError(f"a {STATE} is not of format {FORMAT}; read it with the version that wrote it")
+    return {name: value for name, value in state.items() if name != "format"}
+
+
 def rng_state() -> dict[str, Any]:
     """Return the state of every random number generator, as tensors and plain numbers."""
     version, words, gauss = random.getstate()
@@ -120,6 +159,36 @@ def rng_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def seed_all(seed: int) -> None:
+    """Seed every random number generator."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def parts_of(state: dict[str, Any]) -> tuple[str, ...]:
+    """Return which parts of a run's state are there, by the names that norm checkpoint-integrity goes by."""
+    named = {"model": "model", "optimizers": "optimizer", "scheduler": "scheduler", "scaler": "scaler"}
+    parts = [part for name, part in named.items() if state.get(name)]
+    parts += [f"rng_{name}" for name, value in state.get("rng", {}).items() if len(value)]
+    return (*parts, *(["sampler"] if state.get("sampler") else []), "step")
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Put every random number generator back to where ``rng_state`` found it.
+
+    On fewer GPUs than there were, those that are here get theirs.
+    """
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available():
+        for device, generator in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
+            torch.cuda.set_rng_state(generator.cpu(), device)
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> tuple[str, int]:

@@ -1,53 +1,74 @@
-"""What a run can be told to do, and whether it may be: requests.jsonl, read between two steps."""
+"""What a run can be told to do: the actions of norms/actions.py that whoever holds the live objects has offered."""
 
-import os
-import stat
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
-from sessions.paths import SessionPaths
-from sessions.requests import AnyRequest, RequestError, decode_request
-from sessions.tail import LineTail
+from configs.errors import ConfigError, NoraError
+from norms.actions import check_params
+from sessions.events import Json
+
+Effect = Json
+"""``{"before": {…}, "after": {…}}``, read from the live objects."""
+Handler = Callable[[Json], Effect]
+Able = Callable[[Json], str | None]
+"""Says why the run cannot do it with these parameters, or None."""
+When = Literal["now", "boundary", "evaluation"]
+"""now: at once, within the step; boundary: between two steps, as it moves the loop; evaluation: at once, and what was
+being evaluated is evaluated again before it counts as done."""
+
+
+class ActionFailed(NoraError):
+    """An action that was tried and could not be carried out; the run goes on."""
+
+    exit_code = 1
+
+
+class Offer(NamedTuple):
+    handler: Handler
+    able: Able
+    when: When
 
 
 class Controls:
-    """Takes the requests that people have appended since the last look.
+    """The actions that this run can carry out; a later offer replaces an earlier one."""
 
-    A look costs one stat call. On a shared file system that caches attributes a request can be seen some seconds late.
-    """
+    def __init__(self) -> None:
+        self._offers: dict[str, Offer] = {}
 
-    def __init__(self, paths: SessionPaths) -> None:
-        self._path = paths.requests
-        self._tail = LineTail(paths.requests)
-        self._refused = ""
+    def offer(self, action: str, handler: Handler, able: Able = lambda _: None, when: When = "now") -> None:
+        """Have ``handler`` carry out ``action``.
 
-    def poll(self) -> tuple[list[AnyRequest], list[str]]:
-        """Return the new requests, and why each line that is none, or once why the whole file, was refused."""
+        Args:
+            action: One of norms.actions.ACTIONS.
+            handler: Takes checked parameters and returns the effect; raises ActionFailed with one sentence.
+            able: Why not, for parameters that are right in themselves.
+            when: When the handler may be called.
+        """
+        self._offers[action] = Offer(handler, able, when)
+
+    def withdraw(self, actions: Iterable[str]) -> None:
+        """Take offers back, as when the objects that they change are gone."""
+        for action in actions:
+            self._offers.pop(action, None)
+
+    def refusal(self, action: str, params: Mapping[str, Any]) -> str | None:
+        """Return why the run cannot carry out the action with these parameters, in one sentence, or None."""
         try:
-            why = self._distrust()
-            lines = self._tail.read().lines if why is None else []
-        except FileNotFoundError:
-            return [], []
-        except OSError as error:
-            why, lines = f"requests.jsonl cannot be read: {error.strerror}", []
-        if why is not None:
-            again, self._refused = why == self._refused, why
-            return [], [] if again else [why]
-        self._refused = ""
-        requests: list[AnyRequest] = []
-        refused: list[str] = []
-        for line in lines:
-            if not line:
-                continue
-            try:
-                requests.append(decode_request(line))
-            except RequestError as error:
-                refused.append(f"not a request: {error}")
-        return requests, refused
+            check_params(action, params)
+        except ConfigError as error:
+            return str(error)
+        if (offer := self._offers.get(action)) is None:
+            return f"this run cannot do {action}"
+        why = offer.able(dict(params))
+        return None if why is None else f"this run cannot do {action}: {why}"
 
-    def _distrust(self) -> str | None:
-        """Return why the file cannot be from this user, or None: whoever can write it steers the run."""
-        found = os.stat(self._path)
-        if found.st_uid != os.geteuid():
-            return f"requests.jsonl belongs to uid {found.st_uid}, the run to uid {os.geteuid()}"
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return "requests.jsonl can be written by others; `chmod go-w` it"
-        return None
+    def when(self, action: str) -> When:
+        return self._offers[action].when
+
+    def carry_out(self, action: str, params: Json) -> Effect:
+        """Do it, and return the effect.
+
+        Raises:
+            ActionFailed: It could not be done.
+        """
+        return self._offers[action].handler(params)

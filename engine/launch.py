@@ -12,6 +12,8 @@ from configs.errors import ConfigError, StorageError
 from configs.load import to_yaml
 from configs.schema import AnyConfig
 from engine.workloads import workload_for
+from norms.judge import Judge
+from norms.user import load_user_norms
 from sessions.files import PRIVATE_DIR, PRIVATE_FILE, write_atomic
 from sessions.paths import SessionPaths
 
@@ -53,6 +55,7 @@ def launch(config: AnyConfig, runs_dir: Path, name: str | None = None) -> Sessio
     Raises:
         NoraError: What is wrong, where, and what to do; then no session exists.
     """
+    check_norms(config)
     workload_for(config).preflight(config)
     paths = create_session(config, runs_dir, name)
     launcher: Launcher = LocalLauncher()
@@ -64,6 +67,23 @@ def launch(config: AnyConfig, runs_dir: Path, name: str | None = None) -> Sessio
             f"{paths.root} cannot be written by the run's processes; look at free space and inodes there"
         ) from error
     return paths
+
+
+def check_norms(config: AnyConfig) -> None:
+    """Check what the configuration says of norms, which the catalogue and the user's own norms must know.
+
+    Raises:
+        ConfigError: Names the norm, limit or level that is unknown, and the nearest; or the file that cannot be read.
+    """
+    file = Path(config.norms.file) if config.norms.file is not None else None
+    if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
+        raise ConfigError(f"norms.file={file} is no file that can be read; give the YAML file with your norms")
+    Judge(
+        config.regime,
+        overrides=config.norms.thresholds,
+        muted=config.norms.muted,
+        user_norms=load_user_norms(file).norms,
+    )
 
 
 def create_session(config: AnyConfig, runs_dir: Path, name: str | None = None) -> SessionPaths:

@@ -1,26 +1,52 @@
-"""The instrument in the training process: it records what happens and obeys what people ask for."""
+"""The instrument in the training process: it records what happens, has it judged, and obeys what is decided."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from engine.controls import Controls
+from configs.errors import ConfigError
+from configs.load import digest
+from configs.schema import AnyConfig
+from engine.controls import Able, Controls, Handler, When
+from engine.decisions import Decisions
+from engine.inbox import Inbox
+from engine.predictions import Evaluated, facts
+from engine.recorder import Recorder
+from norms.actions import ACTIONS
+from norms.agent import Agent
+from norms.judge import NOTHING, Judge, Judged, Reading, Violation
+from norms.norm import SEVERITIES, known_norm
+from norms.signals import AnySignal, EpochEnd, Evaluation, Preflight, Provenance, Replay, Step, Update
+from norms.user import load_user_norms
 from sessions import events
-from sessions.files import sha256_of
+from sessions.events import Json
+from sessions.files import PRIVATE_DIR
 from sessions.log import EventLog
 from sessions.paths import SessionPaths
-from sessions.requests import Stop
+from sessions.requests import AnyRequest, Command, Decide, Stop, WriteNote
 
 if TYPE_CHECKING:
-    from engine.checkpoints import Saved
+    from torch import nn
+    from torch.amp import GradScaler
+    from torch.optim import Optimizer
 
-PROGRESS_INTERVAL = 0.5
-"""Seconds between two progress events, at the least."""
-_RATE_SMOOTHING = 0.3
+    from engine.attached import Attached
+    from engine.checkpoints import Kind, Saved
+    from engine.probes.seeds import SeedProbe
+
+STANDINGS_INTERVAL = 5.0
+"""Seconds between two events that say how the norms stand, at the least."""
+HOLD_POLL = 0.05
+"""Seconds between two looks at the requests while the run is held."""
+_SHOWN_SAMPLES = 16
+
+OWN_ACTIONS = frozenset({"skip_step", "stop", "pause", "resume", "mute", "launch_seeds"})
+"""Actions that need none of a workload's objects."""
+Painter = Callable[[Violation, Path], None]
+"""Draws the evidence of a violation into a PNG file."""
 
 
 class RunStopped(Exception):
@@ -32,112 +58,199 @@ class RunStopped(Exception):
         """The name of the signal, where it was one."""
 
 
-class Watch:
-    """Records one run and tells it when to stop.
+class RolledBack(Exception):
+    """Model, optimizers and random generators are those of an earlier step; the loop is to go on from there."""
 
-    A loop calls ``step`` once after every update and ``metrics`` when it has values, and wraps what takes time in
-    ``phase``. Steps and epochs count from 1. The methods may be called from any one thread at a time.
+    def __init__(self, step: int, position: Json | None) -> None:
+        super().__init__(f"rolled back to step {step}")
+        self.step = step
+        """Updates done."""
+        self.position = position
+        """The sampler's position then; None where the batches since are left out and the loop goes on with the next."""
+
+
+class Restart(Exception):
+    """The workload is to begin anew, from step 0."""
+
+    def __init__(self, changes: Json | None = None) -> None:
+        super().__init__("restarted from step 0")
+        self.changes = changes or {}
+        """Sections of the configuration with the keys that are new: ``{"features": {"exclude": […]}}``."""
+
+
+class Watch(Recorder):
+    """Records one run, holds it to its norms, and tells it what to do.
+
+    A loop calls ``step`` once after every update and ``metrics`` when it has values, hands its evaluations to
+    ``evaluate`` and its checkpoints to ``save``, and wraps what takes time in ``phase``. With PyTorch, ``attach`` sees
+    the rest. ``step``, ``evaluate``, ``attach`` and ``finish`` may raise RunStopped, RolledBack or Restart.
     """
 
-    def __init__(self, paths: SessionPaths, log: EventLog, controls: Controls) -> None:
-        self.paths = paths
-        self._log = log
-        self._controls = controls
-        self._total_steps: int | None = None
+    def __init__(self, paths: SessionPaths, log: EventLog, config: AnyConfig) -> None:
+        super().__init__(paths, log)
+        self.config = config
+        self.controls = Controls()
+        self._inbox = Inbox(paths)
+        found = load_user_norms(Path(config.norms.file) if config.norms.file else None)
+        overrides = config.norms.thresholds
+        self._judge = Judge(config.regime, overrides=overrides, muted=config.norms.muted, user_norms=found.norms)
+        self._agent = Agent(
+            config.mode,
+            config.regime,
+            config.approve,
+            norms=self._judge.norms,
+            able=self.controls.refusal,
+            deadline_seconds=config.norms.deadline_seconds,
+        )
+        self._decisions = Decisions(log, self.controls, self._judge, self._agent, self._held, self._look_again)
+        self._torch: Attached | None = None
+        self.seeds: SeedProbe | None = None
+        self.environment: Json = {}
+        """What engine/environment.py found."""
+        self._painters: dict[str, Painter] = {}
+        self._preflights: list[Callable[[], Preflight]] = []
         self._stop: RunStopped | None = None
         self._stopping: events.Action | None = None
-        self._rate: float | None = None
-        self._steps_per_second: float | None = None
-        self._mark = (time.monotonic(), 0)  # when and at which step the last progress event was written
-        self._samples = 0
+        self._jump: RolledBack | Restart | None = None
+        self._paused = False
+        self._rehearsed = False
+        self.steps_done = 0
+        self._drawn: Sequence[int] | None = None
+        self._updating = False
+        self._leave_out = False
+        self._standings: dict[str, events.Standing] = {}
+        self._stood_at = time.monotonic()
+        self._offer_own()
+        for problem in found.problems:
+            self.log("warning", problem, source="norms")
 
-    def begin(self, total_steps: int | None) -> None:
-        """State how many steps the whole run will take (None: unknown), and start the clock that rates are taken by."""
-        self._total_steps = total_steps
-        self._mark = (time.monotonic(), self._mark[1])
-        self._samples = 0
+    def _offer_own(self) -> None:
+        self.can("skip_step", self._skip_step)
+        self.can("stop", self._stop_by_decision, when="boundary")
+        self.can("pause", self._pause, lambda _: "it is held already" if self._paused else None)
+        self.can("resume", self._resume, lambda _: None if self._paused else "it is not held")
+        self.can("mute", self._mute, lambda params: self._unknown_norm(params["norm"]))
 
-    def interrupt(self, signal: str) -> None:
-        """Have the next ``step`` raise RunStopped: for signal handlers, so it does nothing but note it."""
-        self._stop = RunStopped(signal, signal=signal)
+    # --- what a workload says ---
 
-    @contextmanager
-    def phase(self, name: str, epoch: int | None = None) -> Iterator[None]:
-        """Record the start and the end of a phase (data, train, validate, test, checkpoint, …).
+    def sees_seeds(self) -> None:
+        """Note from here on which random generators are seeded before they are drawn from."""
+        from engine.probes.seeds import SeedProbe
 
-        The time of a phase other than train does not count in the rate of samples.
-        """
-        self._log.append(events.Phase(phase=name, state="start", epoch=epoch))
-        started = time.monotonic()
+        self.seeds = SeedProbe().install()
+
+    def can(self, action: str, handler: Handler, able: Able = lambda _: None, when: When = "now") -> None:
+        """Offer an action that the run can carry out, as Controls.offer does."""
+        self.controls.offer(action, handler, able, when)
+
+    def paints(self, norm: str, painter: Painter) -> None:
+        """Have ``painter`` draw the evidence of a norm's violations, where a picture says more."""
+        self._painters[norm] = painter
+
+    def preflight(self, facts: Callable[[], Preflight]) -> None:
+        """Have what ``facts`` returns judged now, and again after every action."""
+        self._preflights.append(facts)
+        self.feed(facts())
+
+    def _look_again(self) -> None:
+        """Have judged anew what an action may have changed."""
+        for known in self._preflights:
+            self.feed(known())
+
+    def made_of(self, data: str | None) -> None:
+        """Say what the run learns from, by its digest, and have judged what is on record of where it comes from."""
+        git = self.environment.get("git") or {}
+        packages = self.environment.get("packages") or {}
+        version = packages.get("nora-tui")
+        provenance = Provenance(
+            code=git.get("commit") or (f"nora-tui {version}" if version else None),
+            patch=git.get("patch_sha256") or "",
+            packages=len(packages) or None,
+            data=data,
+            config=digest(self.config),
+        )
+        self.feed(Preflight(step=0, total_steps=self._total_steps, provenance=provenance))
+
+    def drawn(self, samples: Sequence[int]) -> None:
+        """Say which samples the next update is made from, as evidence."""
+        self._drawn = samples
+
+    def feed(self, signal: AnySignal) -> Judged:
+        """Have a signal judged, and done what follows from it, except what must wait for the end of the step."""
+        if not self.config.norms.enabled or self.rehearsing:
+            return NOTHING
+        judged = self._judge.feed(signal)
+        if judged is not NOTHING:
+            self._found(judged, signal.step)
+        return judged
+
+    def _found(self, judged: Judged, step: int) -> None:
+        for problem in judged.problems:
+            self.log("warning", problem, source="norms")
+        for violation in judged.violations:
+            self._log.append(violation.event(self._painted(violation)))
+        for outcome in judged.outcomes:
+            self._log.append(outcome)
+        self._decisions.consider(judged, step)
+
+    def _painted(self, violation: Violation) -> list[str]:
+        if (painter := self._painters.get(violation.norm)) is None:
+            return []
+        path = self.paths.artifacts / f"evidence-{violation.id}.png"
+        path.parent.mkdir(mode=PRIVATE_DIR, exist_ok=True)
         try:
-            yield
-        finally:
-            seconds = time.monotonic() - started
-            self._log.append(events.Phase(phase=name, state="end", epoch=epoch, seconds=seconds))
-            if name != "train":
-                self._mark = (self._mark[0] + seconds, self._mark[1])
+            painter(violation, path)
+        except Exception as error:  # a picture is a help, never a reason to lose the run
+            self.log("warning", f"the evidence of {violation.id} could not be drawn: {error}", source="norms")
+            return []
+        self.artifact(path, "evidence")
+        return [str(path.relative_to(self.paths.root))]
 
-    def step(self, step: int, epoch: float | None = None, samples: int = 0) -> None:
-        """Note that update ``step`` is done, on ``samples`` samples.
+    def attach(
+        self,
+        model: "nn.Module",
+        optimizers: "Sequence[Optimizer]",
+        *,
+        scaler: "GradScaler | None" = None,
+        scheduler: Any = None,
+        place: Callable[[], Json] | None = None,
+        keep: Callable[[Json], Json] = lambda state: state,
+    ) -> None:
+        """See and steer what trains with PyTorch, from before its first update on.
+
+        Args:
+            model: The model.
+            optimizers: Those that share one backward pass.
+            scaler: The gradient scaler, if there is one.
+            scheduler: One of torch.optim.lr_scheduler, if there is one.
+            place: Returns the loop's own part of a state, by name, with what it needs to go on from where it is (the
+                sampler's position); without it, the run cannot go back.
+            keep: Takes the whole state, and returns what of it is saved.
 
         Raises:
-            RunStopped: The run was asked to stop. Save what should be kept and let it pass.
+            RunStopped, RolledBack, Restart: As ``step``.
         """
-        self._samples += samples
-        self._obey(step)
-        now = time.monotonic()
-        since, from_step = self._mark
-        if now - since >= PROGRESS_INTERVAL or step == self._total_steps:
-            self._progress(step, epoch, max(now - since, 1e-9), step - from_step)
-            self._mark = (now, step)
-            self._samples = 0
+        from engine.attached import REHEARSED_STEPS, Attached
 
-    def _progress(self, step: int, epoch: float | None, seconds: float, steps: int) -> None:
-        if steps > 0:
-            self._rate = _smoothed(self._rate, self._samples / seconds)
-            self._steps_per_second = _smoothed(self._steps_per_second, steps / seconds)
-        eta = None
-        if self._total_steps and self._steps_per_second:
-            eta = (self._total_steps - step) / self._steps_per_second
-        rate = self._rate if self._rate else None
-        self._log.append(events.Progress(step=step, epoch=epoch, samples_per_second=rate, eta_seconds=eta))
+        self._torch = Attached(self, model, optimizers, scaler, scheduler, place, keep)
+        if not self.config.norms.enabled:
+            return
+        self._torch.install()
+        self._settle()
+        if place is not None and not self._rehearsed and self._judge.judges("determinism", Replay):
+            self._rehearsed = True
+            self._torch.rehearse(min(REHEARSED_STEPS, self._steps_per_epoch or REHEARSED_STEPS))
 
-    def _obey(self, step: int) -> None:
-        requests, refused = self._controls.poll()
-        for why in refused:
-            self._log.append(events.RequestRefused(request="", why=why))
-        for request in requests:
-            if self._stop is None:
-                self._stop = self._accept(request, step)
-            else:
-                self._log.append(events.RequestRefused(request=request.id, why="the run is stopping already"))
-        if self._stop is not None:
-            raise self._stop
+    def save(
+        self, step: int, epoch: float | None, kinds: "Sequence[Kind]", metrics: dict[str, float] | None = None
+    ) -> None:
+        """Save a checkpoint of what is attached, record it and have it judged.
 
-    def _accept(self, request: Stop, step: int) -> RunStopped:
-        params = {"by": request.by, "via": request.via, "reason": request.reason}
-        self._stopping = self._log.append(
-            events.Action(id=request.id, action="stop", params=params, state="started", step=step)
-        )
-        return RunStopped(request.by, request.reason)
-
-    def stopped(self) -> None:
-        """Note that the workload has let go, and with it the request to stop is done."""
-        if self._stopping is not None:
-            self._log.append(replace(self._stopping, state="done"))
-
-    def metrics(self, split: events.Split, step: int, values: dict[str, float], epoch: float | None = None) -> None:
-        """Record values (Python floats) of ``split`` at ``step``; non-finite ones are kept as they are."""
-        self._log.append(events.Metrics(step=step, epoch=epoch, split=split, values=values))
-
-    def log(self, level: Literal["debug", "info", "warning", "error"], text: str, source: str = "worker") -> None:
-        """Record a message for people."""
-        self._log.append(events.Log(level=level, source=source, text=text))
-
-    def artifact(self, path: Path, kind: str) -> None:
-        """Record a file in the session folder that is now complete."""
-        relative = path.relative_to(self.paths.root)
-        self._log.append(events.Artifact(path=str(relative), kind=kind, sha256=sha256_of(path)))
+        Raises:
+            StorageError: It cannot be written; those before it stand as they were.
+        """
+        assert self._torch is not None, "nothing is attached that could be saved"
+        self._torch.save(step, epoch, kinds, metrics or {})
 
     def checkpoint(self, saved: "Saved") -> None:
         """Record a checkpoint that is on disk."""
@@ -154,6 +267,285 @@ class Watch:
             )
         )
 
+    def go_back(self, step: int, position: Json | None) -> None:
+        """Have the loop go on from ``step``, whose state has been restored, between this step and the next."""
+        self._judge.rewind(step)
+        self._jump = RolledBack(step, position)
+        self.steps_done = step
 
-def _smoothed(old: float | None, new: float) -> float:
-    return new if old is None else old + _RATE_SMOOTHING * (new - old)
+    def restart(self, changes: Json | None = None) -> None:
+        """Have the workload begin anew between this step and the next, with these keys of its configuration changed."""
+        self._judge.rewind(0)
+        self._jump = Restart(changes)
+        self.steps_done = 0
+
+    # --- one update ---
+
+    def before_update(self, signal: Step) -> bool:
+        """Judge what is about to be applied; return whether it may be. May hold until somebody has answered."""
+        if not self.config.norms.enabled or self.rehearsing:
+            return True
+        if signal.epoch is None:
+            signal = replace(signal, epoch=self.epoch_of(signal.step))
+        if self._drawn is not None:
+            signal = replace(signal, samples=len(self._drawn), batch=tuple(self._drawn[:_SHOWN_SAMPLES]))
+        self._updating = True
+        try:
+            judged = self._judge.feed(signal)
+            if judged is not NOTHING:
+                withheld = self._agent.withhold(judged)
+                self._found(judged, signal.step)
+                self._leave_out |= withheld
+        finally:
+            self._updating = False
+        apply, self._leave_out = not self._leave_out, False
+        return apply
+
+    def after_update(self, signal: Update) -> None:
+        """Judge what an update did to the weights."""
+        self.feed(signal)
+
+    def step(self, step: int, epoch: float | None = None, samples: int = 0) -> None:
+        """Note that update ``step`` is done, on ``samples`` samples.
+
+        Raises:
+            RunStopped: The run is to end. Save what should be kept and let it pass.
+            RolledBack: The run is to go on from an earlier state.
+            Restart: The run is to begin anew.
+        """
+        self.steps_done = step
+        if self._torch is not None and (position := self._torch.stepped(step)) is not None:
+            self.go_back(0, position)
+        self._hear(step)
+        self._decisions.expire(step)
+        self._settle()
+        if not self.rehearsing:
+            self._advance(step, epoch, samples)
+            if time.monotonic() - self._stood_at >= STANDINGS_INTERVAL:
+                self._tell_standings()
+
+    def _settle(self) -> None:
+        """Do what had to wait for this moment between two steps."""
+        self._decisions.settle()
+        if self._paused:
+            self._held(lambda: self._paused)
+        if self._stop is not None:
+            raise self._stop
+        if self._jump is not None:
+            jump, self._jump = self._jump, None
+            raise jump
+
+    def _held(self, waits: Callable[[], bool]) -> None:
+        with self.phase("hold"):
+            self._hold(waits)
+
+    def _hold(self, waits: Callable[[], bool]) -> None:
+        """Wait while ``waits``, obeying what people ask; a stop or a signal ends it."""
+        started = time.monotonic()
+        step = self.steps_done + self._updating
+        while waits() and self._stop is None:
+            self._hear(step)
+            self._decisions.expire(step)
+            if not self._updating:
+                self._decisions.settle()
+            time.sleep(HOLD_POLL)
+        if self._torch is not None:
+            self._torch.pass_over(time.monotonic() - started)
+
+    # --- evaluations, epochs, checkpoints, the end ---
+
+    def evaluate(
+        self, split: events.Split, step: int, epoch: float | None, evaluate: Callable[[], Evaluated]
+    ) -> dict[str, float]:
+        """Run ``evaluate``, have it judged, record its scores and return them; it is run again after a remedy.
+
+        Raises:
+            RunStopped, RolledBack, Restart: As ``step``.
+        """
+        found = self._evaluate(split, step, epoch, evaluate)
+        while again := self._decisions.settle_evaluation():
+            before, found = found, self._evaluate(split, step, epoch, evaluate)
+            self._decisions.evaluated(again, _brief(before, split), _brief(found, split))
+        self.metrics(split, step, found.scores, epoch=epoch)
+        self._tell_standings()
+        self._settle()
+        return found.scores
+
+    def _evaluate(self, split: str, step: int, epoch: float | None, evaluate: Callable[[], Evaluated]) -> Evaluated:
+        if not self.config.norms.enabled:
+            return evaluate()
+        seen: Json = {}
+        if self._torch is None:
+            found = evaluate()
+        else:
+            found, seen = self._torch.evaluated(split, evaluate)
+        self._decisions.evaluating = True
+        try:
+            self.feed(Evaluation(step=step, epoch=epoch, split=split, **(facts(found) | seen)))
+        finally:
+            self._decisions.evaluating = False
+        return found
+
+    def epoch(self, epoch: int, step: int, **seen: Any) -> None:
+        """Have an epoch of training judged; ``seen`` are fields of norms.signals.EpochEnd that the loop knows.
+
+        What was judged before the first update is judged again: parameters may have been unfrozen since.
+        """
+        self._look_again()
+        known = self._torch.probe.epoch_facts() if self._torch is not None else {}
+        self.feed(EpochEnd(step=step, epoch=epoch, **(known | seen)))
+
+    def finish(self) -> None:
+        """Do what is left to be done at the end of a run.
+
+        Raises:
+            RunStopped: The run is to end without it.
+        """
+        self._settle()
+        self._tell_standings()
+
+    def wait(self, waits: Callable[[], bool]) -> None:
+        """Return when ``waits`` says no, obeying what people ask meanwhile.
+
+        Raises:
+            RunStopped: The run is to end.
+        """
+        self._hold(waits)
+        self._settle()
+
+    def detach(self) -> None:
+        """Let go of the objects of a workload that has ended, or begins anew."""
+        self._preflights.clear()
+        if self._torch is not None:
+            self._torch.remove()
+            self._torch = None
+        self.controls.withdraw(set(ACTIONS) - OWN_ACTIONS)
+
+    def trained(self) -> None:
+        """Say that no update will follow: the run can no longer go back, only begin anew."""
+        self.controls.withdraw(("roll_back", "skip_step", "halve_batch"))
+
+    def close(self) -> None:
+        """Let go of the process: nothing that was put into it to see what happens is left."""
+        self.detach()
+        if self.seeds is not None:
+            self.seeds.remove()
+
+    def verdict(self) -> events.Verdict:
+        """Return which norms are kept, broken, and broken by leave of a person."""
+        return self._judge.verdict(self._decisions.overridden)
+
+    def broken(self) -> events.Severity | None:
+        """Return the gravest severity of what is broken, neither cured nor by leave of a person."""
+        broken = set(self.verdict().broken)
+        found = [reading.severity for reading in self._judge.readings() if reading.norm in broken]
+        return max(found, key=SEVERITIES.index, default=None)
+
+    # --- what people ask ---
+
+    def interrupt(self, signal: str) -> None:
+        """Have the next ``step`` raise RunStopped: for signal handlers, so it does nothing but note it."""
+        self._stop = RunStopped(signal, signal=signal)
+
+    def _hear(self, step: int) -> None:
+        requests, unreadable = self._inbox.poll()
+        for why in unreadable:
+            self._log.append(events.RequestRefused(request="", why=why))
+        for request in requests:
+            if (refusal := self._obey(request, step)) is not None:
+                self._log.append(events.RequestRefused(request=request.id, why=refusal))
+
+    def _obey(self, request: AnyRequest, step: int) -> str | None:
+        """Do what is asked, or return why it is refused."""
+        if isinstance(request, WriteNote):
+            self._log.append(events.Note(text=request.text, by=request.by, step=step))
+            return None
+        if self._stop is not None:
+            return "the run is stopping already"
+        match request:
+            case Stop():
+                self._begin_stop(request, step)
+                return None
+            case Decide():
+                return self._decisions.answer(request, step)
+            case Command(action="stop"):
+                return "stop is asked for by a stop request"
+            case Command():
+                refused = self._decisions.command(request.id, request.action, request.params, step)
+                if refused is None and request.action == "mute":
+                    self._decisions.drop(request.params["norm"], request.by, request.via, step)
+                return refused
+
+    def _begin_stop(self, request: Stop, step: int) -> None:
+        params = {"by": request.by, "via": request.via, "reason": request.reason}
+        self._stopping = self._log.append(
+            events.Action(id=request.id, action="stop", params=params, state="started", step=step)
+        )
+        self._stop = RunStopped(request.by, request.reason)
+
+    def stopped(self) -> None:
+        """Note that the workload has let go, and with it the request to stop is done."""
+        if self._stopping is not None:
+            self._log.append(replace(self._stopping, state="done"))
+
+    def _stop_by_decision(self, params: Json) -> Json:
+        self._stop = RunStopped(self._decisions.last_word)
+        return {"before": {"running": True}, "after": {"running": False}}
+
+    def _skip_step(self, params: Json) -> Json:
+        """Leave out this update; between two steps it is the next one."""
+        self._leave_out = True
+        update = self.steps_done + 1
+        return {"before": {"update": update}, "after": {"left_out": update}}
+
+    def _pause(self, params: Json) -> Json:
+        self._paused = True
+        return {"before": {"held": False}, "after": {"held": True}}
+
+    def _resume(self, params: Json) -> Json:
+        self._paused = False
+        return {"before": {"held": True}, "after": {"held": False}}
+
+    def _unknown_norm(self, norm: str) -> str | None:
+        try:
+            known_norm(norm, self._judge.norms)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def _mute(self, params: Json) -> Json:
+        before = self._standing(params["norm"])
+        self._judge.mute(params["norm"])
+        return {"before": {params["norm"]: before}, "after": {params["norm"]: "muted"}}
+
+    def _standing(self, norm: str) -> str:
+        return next(reading.standing for reading in self._judge.readings() if reading.norm == norm)
+
+    # --- how the norms stand ---
+
+    def _tell_standings(self) -> None:
+        """Record how the norms stand that have changed since this was last told."""
+        self._stood_at = time.monotonic()
+        if not self.config.norms.enabled:
+            return
+        found = {reading.norm: standing for reading in self._judge.readings() if (standing := _standing_of(reading))}
+        changed = [standing for norm, standing in found.items() if self._standings.get(norm) != standing]
+        if changed:
+            self._standings = found
+            self._log.append(events.Norms(step=self.steps_done, standings=changed))
+
+
+def _standing_of(reading: Reading) -> events.Standing | None:
+    if reading.standing == "not applicable":
+        return None
+    return events.Standing(
+        norm=reading.norm,
+        state=reading.standing,
+        value=reading.value,
+        limit=reading.limit,
+        repeats=reading.repeats,
+    )
+
+
+def _brief(found: Evaluated, split: str) -> Json:
+    return {f"{split}/{name}": found.scores[name] for name in ("loss", "accuracy") if name in found.scores}

@@ -11,21 +11,24 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from configs.errors import NoraError, StorageError
-from configs.load import digest, read_config
+from configs.load import digest, plain, read_config, validate
 from configs.schema import AnyConfig
-from engine.controls import Controls
 from engine.environment import capture
+from engine.siblings import Siblings
 from engine.supervise import SIGNALS
-from engine.watch import RunStopped, Watch
-from engine.workloads import Plan, workload_for
+from engine.watch import Restart, RunStopped, Watch
+from engine.workloads import Plan, Workload, workload_for
+from norms.norm import SEVERITIES
 from sessions import events
+from sessions.events import Json
 from sessions.files import write_atomic
 from sessions.log import EventLog
 from sessions.paths import SessionPaths
 
-EXIT_FAILED, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 6, 130
+EXIT_FAILED, EXIT_STOPPED, EXIT_BROKEN, EXIT_INTERRUPTED = 1, 6, 7, 130
 
 
 def main(folder: Path, attempt: int) -> int:
@@ -47,30 +50,71 @@ def main(folder: Path, attempt: int) -> int:
 
 def _run(paths: SessionPaths, config: AnyConfig, log: EventLog, attempt: int) -> events.RunFinished:
     """Train, and return how it ended."""
-    watch = Watch(paths, log, Controls(paths))
+    try:
+        watch = Watch(paths, log, config)
+    except NoraError as error:
+        _say(error)
+        return events.RunFinished(status="failed", reason=str(error), exit_code=error.exit_code)
     _obey_signals(watch)
     started = time.monotonic()
+    verdict = events.Verdict()
     try:
         workload = workload_for(config)
         plan = workload.plan(config)
         log.append(_started(paths, config, plan, attempt))
-        write_atomic(paths.env, json.dumps(capture(config.seed), indent=2).encode())
+        watch.environment = capture(config.seed)
+        write_atomic(paths.env, json.dumps(watch.environment, indent=2).encode())
         watch.begin(plan.total_steps)
-        summary = workload.run(config, watch) | {"seconds": time.monotonic() - started}
+        summary = _train(workload, config, watch)
+        summary |= {"seconds": time.monotonic() - started}
+        verdict = watch.verdict()
     except RunStopped as stop:
         watch.stopped()
         code = EXIT_INTERRUPTED if stop.signal else EXIT_STOPPED
-        return events.RunFinished(status="stopped", reason=str(stop), exit_code=code)
+        return events.RunFinished(status="stopped", reason=str(stop), exit_code=code, verdict=watch.verdict())
     except NoraError as error:
         _say(error)
-        return events.RunFinished(status="failed", reason=str(error), exit_code=error.exit_code)
+        return _failed(watch, str(error), error.exit_code)
     except Exception as error:  # whatever a training loop can raise is to be on record
         with contextlib.suppress(OSError):
             traceback.print_exc()
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-        code = StorageError.exit_code if full else EXIT_FAILED
-        return events.RunFinished(status="failed", reason=f"{type(error).__name__}: {error}", exit_code=code)
-    return events.RunFinished(status="completed", reason="all steps done", exit_code=0, summary=summary)
+        return _failed(watch, f"{type(error).__name__}: {error}", StorageError.exit_code if full else EXIT_FAILED)
+    code, reason = _judged(watch, config, verdict)
+    return events.RunFinished(status="completed", reason=reason, exit_code=code, summary=summary, verdict=verdict)
+
+
+def _train(workload: Workload, config: AnyConfig, watch: Watch) -> dict[str, Any]:
+    """Run the workload to its end, from the beginning as often as it is told to."""
+    while True:
+        try:
+            summary = workload.run(config, watch)
+            if config.claim:
+                Siblings(config, watch).judge_claim(summary)
+            watch.finish()
+            return summary
+        except Restart as again:
+            config = _changed(config, again.changes)
+        finally:
+            watch.detach()
+
+
+def _changed(config: AnyConfig, changes: Json) -> AnyConfig:
+    """Return the configuration with some keys of some sections changed."""
+    values = plain(config)
+    return validate(values | {section: values[section] | keys for section, keys in changes.items()})
+
+
+def _failed(watch: Watch, reason: str, code: int) -> events.RunFinished:
+    return events.RunFinished(status="failed", reason=reason, exit_code=code, verdict=watch.verdict())
+
+
+def _judged(watch: Watch, config: AnyConfig, verdict: events.Verdict) -> tuple[int, str]:
+    """Return exit code and reason of a run that did all of its steps, by how its norms stand."""
+    severity = watch.broken()
+    if config.fail_on == "never" or severity is None or SEVERITIES.index(severity) < SEVERITIES.index(config.fail_on):
+        return 0, "all steps done"
+    return EXIT_BROKEN, f"all steps done, but broken and not cured: {', '.join(verdict.broken)}"
 
 
 def _say(error: NoraError) -> None:

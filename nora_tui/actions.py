@@ -10,14 +10,19 @@ from typing import Literal
 
 from textual.binding import Binding
 
-Place = Literal["runs", "run", "charts", "console", "text", "filter", "new", "confirm", "help"]
+Place = Literal[
+    "runs", "run", "charts", "records", "console", "text", "filter", "decide", "form", "new", "confirm", "help"
+]
 PLACES: dict[Place, str] = {
     "runs": "Runs",
     "run": "A run",
     "charts": "Charts of a run",
+    "records": "Norms and timeline of a run",
     "console": "Console of a run",
     "text": "Config and info of a run",
     "filter": "A filter",
+    "decide": "A proposal",
+    "form": "A form",
     "new": "New run",
     "confirm": "Questions",
     "help": "Help",
@@ -25,7 +30,7 @@ PLACES: dict[Place, str] = {
 """Every place, and its heading in the help."""
 
 _EVERYWHERE = frozenset(PLACES)
-_LISTS: frozenset[Place] = frozenset({"runs", "charts", "console", "text", "filter", "help"})
+_LISTS: frozenset[Place] = frozenset({"runs", "charts", "records", "console", "text", "filter", "decide", "help"})
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,56 @@ def _at(*places: Place) -> frozenset[Place]:
 ACTIONS: tuple[Action, ...] = (
     Action("open", ("enter",), "open", "Open the selected run", _at("runs"), 60),
     Action("new", ("n",), "new run", "Start a run", _at("runs"), 50, writes=True),
+    Action(
+        "decide", ("a",), "decide", "Look at what waits for you, and answer it", _at("runs", "run"), 70, writes=True
+    ),
+    Action("approve", ("y",), "approve", "Have done what is proposed", _at("decide"), 60, palette=False, writes=True),
+    Action(
+        "override",
+        ("o",),
+        "override",
+        "Have something else done, or with other parameters",
+        _at("decide"),
+        58,
+        palette=False,
+        writes=True,
+    ),
+    Action("reject", ("r",), "reject", "Have nothing done, and say why", _at("decide"), 57, palette=False, writes=True),
+    Action(
+        "always",
+        ("A",),
+        "always",
+        "Have the answer hold for this norm for the rest of the run, or only now",
+        _at("decide"),
+        40,
+        palette=False,
+        writes=True,
+    ),
     Action("yes", ("y",), "yes", "Do it", _at("confirm"), 60, palette=False),
     Action("no", ("n",), "no", "Leave everything as it is", _at("confirm"), 60, palette=False),
-    Action("next_field", ("tab", "down", "enter"), "next", "Go to the next field", _at("new"), 40, palette=False),
     Action(
-        "previous_field", ("shift+tab", "up"), "previous field", "Go to the field before", _at("new"), palette=False
+        "next_field", ("tab", "down", "enter"), "next", "Go to the next field", _at("new", "form"), 40, palette=False
+    ),
+    Action(
+        "previous_field",
+        ("shift+tab", "up"),
+        "previous field",
+        "Go to the field before",
+        _at("new", "form"),
+        palette=False,
     ),
     Action("start", ("ctrl+s",), "start", "Start the run as it stands; so does ⏎ in the overrides", _at("new"), 60),
+    Action("send", ("ctrl+s",), "send", "Ask it of the run", _at("form"), 60, palette=False, writes=True),
     Action("next_pane", ("tab",), "pane", "Go to the next pane", _at("run"), 40, palette=False),
     Action("previous_pane", ("shift+tab",), "previous pane", "Go to the pane before", _at("run"), palette=False),
     Action("charts", ("1",), "charts", "Show the charts", _at("run")),
-    Action("console", ("2",), "console", "Show what the run printed", _at("run")),
-    Action("config", ("3",), "config", "Show the configuration", _at("run")),
-    Action("info", ("4",), "info", "Show results, checkpoints and the machine", _at("run")),
+    Action("norms", ("2",), "norms", "Show how each norm stands", _at("run")),
+    Action("timeline", ("3",), "timeline", "Show what was broken, proposed, decided and done", _at("run")),
+    Action("console", ("4",), "console", "Show what the run printed", _at("run")),
+    Action("config", ("5",), "config", "Show the configuration", _at("run")),
+    Action("info", ("6",), "info", "Show results, checkpoints and the machine", _at("run")),
     Action("enlarge", ("enter",), "enlarge", "Show one chart alone, or all again", _at("charts"), 45),
+    Action("details", ("enter",), "details", "Show all of the selected entry, or the list again", _at("records"), 45),
     Action("log", ("l",), "log y", "Turn the selected chart's y axis logarithmic, or back", _at("charts"), 35),
     Action("log_all", ("L",), "log y, all", "Turn the y axis of every chart logarithmic, or back", _at("charts")),
     Action("follow", ("f",), "follow", "Stay at the newest line, or let go of it", _at("console"), 45),
@@ -86,10 +127,20 @@ ACTIONS: tuple[Action, ...] = (
         20,
         writes=True,
     ),
+    Action(
+        "pause", ("p",), "pause", "Hold the run after its current step, or let it go on", _at("run"), 19, writes=True
+    ),
+    Action("checkpoint", ("c",), "checkpoint", "Have a checkpoint written now", _at("run"), writes=True),
+    Action("set_lr", ("s",), "learning rate", "Change the learning rate", _at("run"), writes=True),
+    Action("roll_back", ("b",), "roll back", "Go back to an earlier checkpoint", _at("run"), writes=True),
+    Action("mute", ("m",), "mute a norm", "Have a norm judged no longer in this run", _at("run"), writes=True),
+    Action("note", ("n",), "note", "Write a note into the record", _at("run"), writes=True),
     Action("up", ("up", "k"), "up", "Go up", _LISTS, palette=False),
     Action("down", ("down", "j"), "down", "Go down", _LISTS, palette=False),
-    Action("left", ("left",), "left", "Go left", _at("charts", "console", "text"), palette=False),
-    Action("right", ("right",), "right", "Go right", _at("charts", "console", "text"), palette=False),
+    Action("left", ("left",), "left", "Go left", _at("charts", "records", "console", "text", "decide"), palette=False),
+    Action(
+        "right", ("right",), "right", "Go right", _at("charts", "records", "console", "text", "decide"), palette=False
+    ),
     Action("page_up", ("pageup",), "page up", "Go a page up", _LISTS, palette=False),
     Action("page_down", ("pagedown",), "page down", "Go a page down", _LISTS, palette=False),
     Action("first", ("home",), "first", "Go to the beginning", _LISTS, palette=False),
@@ -98,7 +149,7 @@ ACTIONS: tuple[Action, ...] = (
         "back",
         ("escape",),
         "back",
-        "Step out: of a filter, an enlarged chart, a screen",
+        "Step out: of a filter, an enlarged chart, a form, a screen",
         _EVERYWHERE,
         55,
         palette=False,

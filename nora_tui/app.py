@@ -1,18 +1,27 @@
 """The cockpit: screens over the sessions of a folder. It starts and watches runs, and none of them needs it."""
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from nora_tui.actions import key_name, named
+from nora_tui.asking import Asking, asked_words
+from nora_tui.bridge import Asker, NotAsked
 from nora_tui.screens.base import NoraScreen
 from nora_tui.screens.run import RunScreen
 from nora_tui.screens.runs import RunsScreen
 from nora_tui.theme import DARK
 from sessions.paths import SessionPaths
+from sessions.requests import AnyRequest
+from sessions.state import SessionState
+
+if TYPE_CHECKING:
+    from nora_tui.screens.decide import DecideScreen
 
 
 class NoraApp(App[None]):
@@ -29,6 +38,7 @@ class NoraApp(App[None]):
         self.read_only = read_only
         self._runs_dir = runs_dir
         self._run = run
+        self._asking = Asking(self.bell)
         self.register_theme(DARK)
         self.theme = DARK.name
 
@@ -52,6 +62,40 @@ class NoraApp(App[None]):
     def show_run(self, paths: SessionPaths) -> None:
         """Go from the form that started a run to the run."""
         self.switch_screen(RunScreen(paths))
+
+    # --- asking things of runs ---
+
+    def ask(self, paths: SessionPaths, request: AnyRequest) -> None:
+        """Ask something of a run; what it answers is told when it comes."""
+        self._asking.asked(request)
+        Asker(self, paths, request).start()
+        if words := asked_words(request, paths.run_id):
+            self.notify(words, markup=False)
+
+    def on_not_asked(self, message: NotAsked) -> None:
+        self.notify(message.why, severity="error", markup=False)
+        for screen in self._deciding():
+            if screen.sent == message.request.id:
+                screen.refused(message.why)
+
+    def heard(self, paths: SessionPaths, state: SessionState) -> None:
+        """Take in how a run stands: ring for what begins to wait, tell what it answers, once each."""
+        said = self._asking.heard(paths, state)
+        shown = ""
+        for screen in self._deciding():
+            if screen.paths == paths:
+                shown = screen.sent
+                screen.take(state, said)
+        for each in said:
+            if not each.request or each.request != shown:  # that one stands on the screen that asked
+                self.notify(each.text, severity=each.gravity, markup=False)
+
+    def _deciding(self) -> list["DecideScreen"]:
+        if "nora_tui.screens.decide" not in sys.modules:
+            return []
+        from nora_tui.screens.decide import DecideScreen
+
+        return [screen for screen in self.screen_stack if isinstance(screen, DecideScreen)]
 
     def action_help_quit(self) -> None:
         """Ctrl+C, which people press to stop a run, stops none and leaves nothing."""

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nora_tui import clock
+from sessions.events import Severity
 from sessions.state import Status
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ Tone = Literal["plain", "strong", "muted", "faint", "accent", "good", "busy", "w
 
 
 class Look(NamedTuple):
-    """How a status is shown: a shape and a word say it, the tone only helps."""
+    """How a status, a severity or a standing is shown: a shape and a word say it, the tone only helps."""
 
     glyph: str
     word: str
@@ -31,6 +32,23 @@ STATUS: dict[Status, Look] = {
     "failed": Look("✗", "failed", "bad"),
     "crashed": Look("✗", "crashed", "bad"),
     "lost": Look("?", "lost", "warn"),
+}
+PAUSED = Look("‖", "paused", "busy")
+"""A run that a person told to pause."""
+SEVERITY: dict[Severity, Look] = {
+    "critical": Look("▲", "critical", "bad"),
+    "major": Look("△", "major", "warn"),
+    "minor": Look("◇", "minor", "plain"),
+    "info": Look("·", "info", "muted"),
+}
+"""The gravest first."""
+NormStanding = Literal["kept", "broken", "cured", "muted", "not judged"]
+STANDING: dict[NormStanding, Look] = {
+    "kept": Look("✓", "kept", "muted"),
+    "broken": Look("✗", "broken", "bad"),
+    "cured": Look("↺", "cured", "good"),
+    "muted": Look("⊘", "muted", "muted"),
+    "not judged": Look("·", "not judged", "faint"),
 }
 _ANSI: dict[Tone, str] = {"muted": "dim", "busy": "cyan", "good": "green", "warn": "yellow", "bad": "red"}
 

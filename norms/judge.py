@@ -315,6 +315,10 @@ class Judge:
         for checks in self._checks.values():
             checks[:] = [check for check in checks if check.norm.id != norm]
 
+    def judges(self, norm: str, signal: type[Signal]) -> bool:
+        """Return whether a norm is judged by this kind of signal; what is costly to see need not be seen otherwise."""
+        return any(check.norm.id == norm for check in self._checks.get(signal, ()))
+
     def readings(self) -> list[Reading]:
         """Return how every norm stands, in the catalogue's order."""
         checks: dict[str, list[_Check]] = {}

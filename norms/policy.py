@@ -43,6 +43,7 @@ def decide(
     approve: Approve,
     *,
     reversible: bool | None,
+    exhausted: bool = False,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> Decision:
     """Return what to do about a violation.
@@ -52,6 +53,8 @@ def decide(
         severity: The violation's, of several the gravest.
         approve: The run's ``--approve``.
         reversible: Whether the recommended action can be undone; None where there is none to recommend.
+        exhausted: Whether all remedies have been tried, so that ending the run is what is left; without a person that
+            is done for critical violations only.
         deadline_seconds: How long a person has to answer.
     """
     decision = _by_regime(regime, severity, reversible, deadline_seconds)
@@ -62,6 +65,8 @@ def decide(
     if approve == "auto" and decision.how == "ask":
         if reversible is None:
             return Decision(how="record", policy="approve=auto: there is no action to take")
+        if exhausted and severity != "critical":
+            return Decision(how="record", policy=f"approve=auto: no remedy is left, and {severity} ends no run")
         return Decision(how="act", policy="approve=auto")
     return decision
 

@@ -135,6 +135,38 @@ class Outcome(Event, tag="outcome", frozen=True, kw_only=True):
     step: int
 
 
+class Policy(Event, tag="policy", frozen=True, kw_only=True):
+    """An answer that a person wants remembered: what is to be done whenever this norm is broken again."""
+
+    norm: str
+    verdict: Literal["approved", "overridden", "rejected"]
+    action: str
+    """"" for rejected, and for approved where whatever is recommended is meant."""
+    params: Json = field(default_factory=dict)
+    by: str
+    scope: Literal["run", "sweep"] = "run"
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """How a norm stands; one that has not been judged yet and is not muted is left out."""
+
+    norm: str
+    state: Literal["kept", "broken", "cured", "muted"]
+    value: float | None = None
+    """The newest live value; of what is broken, where something is."""
+    limit: float | None = None
+    """What stands beside it; 0 where none may be found."""
+    repeats: int = 0
+    """How often it was found broken."""
+
+
+class Norms(Event, tag="norms", frozen=True, kw_only=True):
+    """How the norms stand: those that have changed since the last such event, in the catalogue's order."""
+
+    step: int
+    standings: list[Standing]
+
+
 class RequestRefused(Event, tag="request_refused", frozen=True, kw_only=True):
     request: str
     why: str
@@ -226,6 +258,8 @@ RunEvent = (
     | Resolution
     | Action
     | Outcome
+    | Policy
+    | Norms
     | RequestRefused
     | Checkpoint
     | Artifact

@@ -12,12 +12,12 @@ import msgspec
 
 from configs.errors import StorageError
 from sessions.codec import CodecError, decode, encode
-from sessions.events import AnyEvent, Checkpoint, Resolution, RunFinished, RunStarted, WorkerExited
+from sessions.events import AnyEvent, Checkpoint, Policy, Resolution, RunFinished, RunStarted, WorkerExited
 from sessions.files import PRIVATE_FILE
 
 E = TypeVar("E", bound=AnyEvent)
 
-DURABLE = (RunStarted, Resolution, Checkpoint, RunFinished, WorkerExited)
+DURABLE = (RunStarted, Resolution, Policy, Checkpoint, RunFinished, WorkerExited)
 """What others act on: on disk before ``append`` returns. The rest survives any process, but not a power cut."""
 
 

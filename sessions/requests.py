@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Struct, field
 
 from configs.errors import StorageError
+from sessions.codec import spell, unspell
+from sessions.events import Json
 from sessions.files import PRIVATE_FILE
 from sessions.paths import SessionPaths
 
@@ -27,13 +29,44 @@ class Stop(Request, frozen=True, kw_only=True, tag="stop"):
     """End the run after the current step, with a checkpoint."""
 
 
-AnyRequest = Stop  # a union as soon as there is a second kind
+class Command(Request, frozen=True, kw_only=True, tag="command"):
+    """Carry out an action (norms/actions.py) that nobody proposed: pause, resume, set_lr, roll_back, mute, …"""
+
+    action: str
+    params: Json = field(default_factory=dict)
+
+
+class Decide(Request, frozen=True, kw_only=True, tag="decide"):
+    """Answer a proposal."""
+
+    proposal: str
+    verdict: Literal["approve", "override", "reject"]
+    action: str | None = None
+    """For override: another action than the recommended one; None keeps it, with other parameters."""
+    params: Json = field(default_factory=dict)
+    """For override: with another action all of its parameters, else those that change."""
+    always: bool = False
+    """Whether the answer holds for this norm for the rest of the run."""
+
+
+class WriteNote(Request, frozen=True, kw_only=True, tag="note"):
+    """Write a note into the session."""
+
+    text: str
+
+
+AnyRequest = Stop | Command | Decide | WriteNote
 
 _decoder = msgspec.json.Decoder(AnyRequest)
 
 
 class RequestError(ValueError):
     """A line that is no request."""
+
+
+def encode_request(request: AnyRequest) -> bytes:
+    """Return the request as one JSON line, newline included; non-finite floats as in events."""
+    return msgspec.json.encode(spell(request)) + b"\n"
 
 
 def decode_request(line: bytes) -> AnyRequest:
@@ -43,8 +76,11 @@ def decode_request(line: bytes) -> AnyRequest:
         RequestError: The line is no request that this version knows.
     """
     try:
-        return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        request: AnyRequest = _decoder.decode(line)
+        if isinstance(request, Command | Decide):
+            return msgspec.structs.replace(request, params=unspell(request.params))
+        return request
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(str(error)) from error
 
 
@@ -54,7 +90,7 @@ def ask(paths: SessionPaths, request: AnyRequest) -> None:
     Raises:
         StorageError: The session folder cannot be written.
     """
-    line = msgspec.json.encode(request) + b"\n"
+    line = encode_request(request)
     try:
         file = os.open(paths.requests, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
         try:

@@ -71,6 +71,9 @@ class SessionState(Struct, frozen=True):
     actions: tuple[events.Action, ...] = ()
     outcomes: dict[str, str] = field(default_factory=dict)
     """The newest outcome of each violation, by its id."""
+    policies: tuple[events.Policy, ...] = ()
+    standings: dict[str, events.Standing] = field(default_factory=dict)
+    """How each norm stands, by its id."""
     refused: tuple[events.RequestRefused, ...] = ()
     checkpoints: tuple[events.Checkpoint, ...] = ()
     artifacts: tuple[events.Artifact, ...] = ()
@@ -249,6 +252,11 @@ def _outcome(state: SessionState, event: events.Outcome) -> SessionState:
     return replace(state, outcomes=state.outcomes | {event.violation: event.state})
 
 
+def _norms(state: SessionState, event: events.Norms) -> SessionState:
+    changed = {standing.norm: standing for standing in event.standings}
+    return replace(state, standings=state.standings | changed)
+
+
 def _unknown(state: SessionState, event: Unknown) -> SessionState:
     return replace(state, unknown=state.unknown | {event.type: state.unknown.get(event.type, 0) + 1})
 
@@ -275,6 +283,8 @@ _PLAIN: dict[type, Callable[[SessionState, Any], SessionState]] = {
     events.Resolution: _append("resolutions"),
     events.Action: _action,
     events.Outcome: _outcome,
+    events.Policy: _append("policies"),
+    events.Norms: _norms,
     events.RequestRefused: _append("refused"),
     events.Checkpoint: _append("checkpoints"),
     events.Artifact: _append("artifacts"),

@@ -29,6 +29,8 @@ EMBEDDED = "bank"
 TARGET = "y"
 POSITIVE = "yes"
 PARTS = ("train", "val", "test")
+POST_OUTCOME = ("duration",)
+"""Columns that are known only after the outcome, as the data's own description says: how long the call lasted."""
 _FOLDER = Path(__file__).parent
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -138,6 +140,16 @@ def feature_columns(exclude: list[str]) -> list[str]:
     if not kept:
         raise ConfigError("features.exclude names every feature; leave at least one to learn from")
     return kept
+
+
+def check_cohorts(names: list[str]) -> None:
+    """Raises ConfigError where ``names`` holds a column that there is not; those not learned from may be in it."""
+    columns = feature_columns([])
+    for name in names:
+        if name not in columns:
+            near = get_close_matches(name, columns, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(columns)}"
+            raise ConfigError(f"drift.cohorts={name}: there is no such column; {hint}")
 
 
 def _text(path: Path) -> str:

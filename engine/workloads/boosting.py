@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from configs.errors import ConfigError, DataError, NoraError, StorageError
 from configs.schema import CatBoostConfig
 from engine.datasets.bank import TARGET, Split
+from engine.workloads.catboost_snapshots import SNAPSHOT
 from engine.workloads.scores import Labels, best_f1_threshold, calibration, scores
 
 EVAL_METRIC = "AUC:hints=skip_train~false"
 """CatBoost leaves out the training AUC without this hint."""
 LEAF_ESTIMATION_ITERATIONS = 10
 """CatBoost's default, which would be 1 for 200 iterations and fewer: a fit could not be resumed with another length."""
-SNAPSHOT = "snapshot.cbsnapshot"
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a fitted model is worth: scores and reliability table by part, and the threshold behind its F1."""
+    """What a fitted model is worth: scores, reliability table and predictions by part, and the threshold behind F1."""
 
     threshold: float
     scores: dict[str, dict[str, float]]
     calibration: dict[str, list[dict[str, float]]]
+    probabilities: dict[str, NDArray[np.float64]]
+    """By part: [rows], the predicted probability of class 1."""
 
 
 def parameters(config: CatBoostConfig) -> dict[str, Any]:
@@ -102,6 +104,31 @@ def part_of(frame: pd.DataFrame, columns: Sequence[str], rows: NDArray[np.int64]
     return Part(Pool(chosen[list(columns)], target, cat_features=categories), target)
 
 
+def classifier(config: CatBoostConfig, more: Mapping[str, Any] = MappingProxyType({})) -> CatBoostClassifier:
+    """Return an unfitted model, with further parameters of CatBoost's."""
+    return CatBoostClassifier(**parameters(config) | dict(more))
+
+
+def short_fit(config: CatBoostConfig, part: Part, iterations: int) -> list[float]:
+    """Return the training loss of the first iterations, fitted for nothing else: no files, no validation.
+
+    Raises:
+        NoraError: As ``fit``.
+    """
+    kept = {
+        name: value
+        for name, value in parameters(config).items()
+        if name not in ("od_type", "od_wait", "use_best_model")
+    }
+    model = CatBoostClassifier(**kept | {"iterations": iterations, "allow_writing_files": False})
+    try:
+        model.fit(part.pool)
+    except CatBoostError as error:
+        raise _explained(error, config) from error
+    losses: list[float] = model.evals_result_["learn"]["Logloss"]
+    return losses
+
+
 def fit(model: CatBoostClassifier, parts: Parts, config: CatBoostConfig) -> None:
     """Fit on the training part; the validation part stops it and picks the best iteration.
 
@@ -144,6 +171,7 @@ def judge(model: CatBoostClassifier, parts: Parts) -> Judgement:
         threshold,
         {name: scores(target[name], predicted[name], threshold) for name in predicted},
         {name: calibration(target[name], predicted[name]) for name in predicted},
+        predicted,
     )
 
 

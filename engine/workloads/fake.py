@@ -11,6 +11,8 @@ from typing import Any
 from configs.schema import FakeConfig
 from engine.watch import Watch
 from engine.workloads import Plan
+from norms.signals import Step, Update
+from sessions.events import Json
 
 
 def plan(config: FakeConfig) -> Plan:
@@ -24,6 +26,20 @@ def preflight(config: FakeConfig) -> None:
 def run(config: FakeConfig, watch: Watch) -> dict[str, Any]:
     script = config.script
     total = config.train.epochs * config.train.steps
+    state = {"amp": True, "lr": 0.1}
+
+    def amp_off(params: Json) -> Json:
+        before, state["amp"] = state["amp"], False
+        return {"before": {"amp": before}, "after": {"amp": False}}
+
+    def set_lr(params: Json) -> Json:
+        before = state["lr"]
+        state["lr"] = params["lr"] if "lr" in params else before * params["factor"]
+        return {"before": {"lr": before}, "after": {"lr": state["lr"]}}
+
+    watch.can("amp_off", amp_off, lambda _: None if state["amp"] else "it computes in fp32 already")
+    watch.can("set_lr", set_lr)
+    watch.begin(total, config.train.steps)
     step = 0
     loss = math.nan
     for epoch in range(1, config.train.epochs + 1):
@@ -31,7 +47,8 @@ def run(config: FakeConfig, watch: Watch) -> dict[str, Any]:
             for _ in range(config.train.steps):
                 step += 1
                 time.sleep(script.step_seconds)
-                loss = math.nan if step == script.nan_at else 1 / step
+                since = step - script.nan_at if script.nan_at else -1
+                loss = math.nan if state["amp"] and 0 <= since < script.nan_steps else 1 / step
                 values = {"loss": loss} | {f"metric{i}": i + step / total for i in range(1, script.metrics)}
                 watch.metrics("train", step, values, epoch=step / config.train.steps)
                 if step == script.log_storm_at:
@@ -44,6 +61,8 @@ def run(config: FakeConfig, watch: Watch) -> dict[str, Any]:
                 if step == script.crash_at:
                     print("about to crash", file=sys.stderr)
                     raise RuntimeError(f"scripted crash at step {step}")
+                applied = watch.before_update(Step(step=step, loss=loss, grad_norm=loss, lr=state["lr"]))
+                watch.after_update(Update(step=step, skipped=not applied))
                 watch.step(step, epoch=step / config.train.steps, samples=1)
         with watch.phase("validate", epoch):
             watch.metrics("val", step, {"loss": 1.1 / step, "accuracy": 1 - 1 / (step + 1)}, epoch=epoch)

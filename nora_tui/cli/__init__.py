@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from configs.errors import NoraError
-from nora_tui.cli import machine, ml, norms, runs, train
+from nora_tui.cli import machine, ml, norms, runs, steer, train
 from nora_tui.cli.options import RunsDir
 
 
@@ -18,7 +18,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except NoraError as error:
-            typer.echo(f"error: {error}", err=True)
+            from nora_tui.cli.output import harmless
+
+            typer.echo(harmless(f"error: {error}"), err=True)  # it may quote what stands in a session
             raise typer.Exit(error.exit_code) from error
 
 
@@ -56,6 +58,7 @@ def cockpit(
 
 train.register(app)
 runs.register(app)
+steer.register(app)
 app.add_typer(ml.app, name="ml")
 app.command("norms")(norms.norms_command)
 machine.register(app)

@@ -15,6 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from nora_tui import clock
+from nora_tui.cases import waiting
+from nora_tui.cli.happenings import Happenings, Line
 from nora_tui.cli.output import harmless, print_json
 from nora_tui.cli.show import as_object
 from nora_tui.format import duration, value
@@ -36,6 +39,8 @@ PLAIN_BAR = 20
 class Display(Protocol):
     def show(self, state: SessionState) -> None: ...
 
+    def say(self, line: Line) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -47,10 +52,11 @@ def follow(paths: SessionPaths, *, on_interrupt: Literal["stop", "leave"], as_js
     console = Console(stderr=True, highlight=False)
     display: Display = BarDisplay(console) if console.is_terminal and not as_json else PlainDisplay(console, as_json)
     reader = SessionReader(paths, curves=as_json)
+    happenings = Happenings()
     interrupted = False
     while True:
         try:
-            _until_ended(reader, display)
+            _until_ended(reader, display, happenings)
             break
         except KeyboardInterrupt:
             if on_interrupt == "leave" or interrupted:
@@ -70,12 +76,14 @@ def follow(paths: SessionPaths, *, on_interrupt: Literal["stop", "leave"], as_js
     return _exit_code(reader.state)
 
 
-def _until_ended(reader: SessionReader, display: Display) -> None:
+def _until_ended(reader: SessionReader, display: Display, happenings: Happenings) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held by `nora train` until somebody listens
     for _ in wakes([reader.paths.root], threading.Event()):
         while reader.poll(seconds=0.2):
             display.show(reader.state)
         display.show(reader.state)
+        for line in happenings.since(reader.state):
+            display.say(line)
         if reader.state.ended:
             return
 
@@ -102,10 +110,11 @@ def _ending(state: SessionState) -> Text:
     if state.started_at and state.finished_at:
         took = " in " + duration((state.finished_at - state.started_at).total_seconds())
     parts = [f"{state.run_id} {state.status}{took}"]
-    if state.status != "completed":
+    well = state.status == "completed" and not state.exit_code
+    if not well:
         parts.append(harmless(state.reason))
     parts += [f"{label} {value(number)}" for label, number in headline(state, most=3)]
-    return Text(" · ".join(parts), style="green" if state.status == "completed" else "yellow")
+    return Text(" · ".join(parts), style="green" if well else "yellow")
 
 
 class BarDisplay:
@@ -131,7 +140,11 @@ class BarDisplay:
             self._console.print(Text(f"{state.run_id} · {state.workload}, seed {state.seed}", style="bold"))
         fraction = state.fraction
         total = None if fraction is None else 1.0
-        self._progress.update(self._task, completed=fraction or 0.0, total=total, figures=_figures(state))
+        figures = " · ".join([*_waits(state), _figures(state)])
+        self._progress.update(self._task, completed=fraction or 0.0, total=total, figures=figures)
+
+    def say(self, line: Line) -> None:
+        self._console.print(Text(line.text, style=line.style), soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()
@@ -153,6 +166,10 @@ class PlainDisplay:
             return
         self._shown_at, self._last = now, line
         self._console.print(Text(f"{_plain_bar(state.fraction)}{state.run_id} · {line}"), soft_wrap=True)
+
+    def say(self, line: Line) -> None:
+        if not self._silent:
+            self._console.print(Text(line.text, style=line.style), soft_wrap=True)
 
     def close(self) -> None:
         pass
@@ -179,6 +196,17 @@ def _figures(state: SessionState) -> str:
     if state.samples_per_second:
         parts.append(f"{state.samples_per_second:,.0f}/s")
     return harmless(" · ".join(parts))
+
+
+def _waits(state: SessionState) -> list[str]:
+    """Return which proposals wait, and how long the first still does."""
+    found = waiting(state)
+    if not found:
+        return []
+    ids = ", ".join(proposal.id for proposal in found)
+    first = found[0].deadline
+    left = "" if first is None else f", {duration((first - clock.now()).total_seconds())} left"
+    return [harmless(f"{ids} waits for you{left}")]
 
 
 def stream(paths: SessionPaths) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import typer
 
 from configs.errors import StorageError
+from nora_tui.cases import waiting
 from nora_tui.cli.output import harmless, print_json
 from nora_tui.headline import headline
 from sessions.paths import SessionPaths
@@ -48,7 +49,7 @@ def _row(state: SessionState) -> dict[str, Any]:
         "eta_seconds": state.eta_seconds,
         "metrics": dict(headline(state)),
         "violations": len(state.violations),
-        "waiting": len(state.proposals) - len(state.resolutions),
+        "waiting": len(waiting(state)),
         "started_at": state.started_at,
         "finished_at": state.finished_at,
         "exit_code": state.exit_code,

@@ -24,3 +24,8 @@ def harmless(text: str) -> str:
     Colours, cursor moves and overdrawn text go, as in the cockpit; any other control character is shown as its escape.
     """
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", drawn(text.encode()))
+
+
+def one_line(text: str) -> str:
+    """Return harmless text with its line breaks as spaces, so that it cannot pass for lines of our own."""
+    return harmless(" ".join(text.splitlines()))

@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,6 +12,19 @@ from configs.errors import ConfigError
 from nora_tui.cli.options import AsJson, RunsDir
 
 DEMO = ("workload=vit", "data=digits")
+
+
+class Approve(StrEnum):
+    ASK = "ask"
+    AUTO = "auto"
+    RECORD = "record"
+
+
+class FailOn(StrEnum):
+    CRITICAL = "critical"
+    MAJOR = "major"
+    NEVER = "never"
+
 
 Name = Annotated[
     str | None,
@@ -29,6 +44,14 @@ def train(
     ] = None,
     name: Name = None,
     runs_dir: RunsDir = None,
+    approve: Annotated[
+        Approve | None,
+        typer.Option("--approve", help="ask a person, take what is recommended, or change nothing. [default: ask]"),
+    ] = None,
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option("--fail-on", help="End with 7 if a norm so severe was broken and not cured. [default: critical]"),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the run and leave it to itself.")] = False,
     cockpit: Annotated[bool, typer.Option("--cockpit", help="Open the cockpit on the run.")] = False,
     cfg: Annotated[bool, typer.Option("--cfg", help="Print the resolved configuration, and start nothing.")] = False,
@@ -44,7 +67,7 @@ def train(
     # Ctrl+C is held, and let through where it can be heeded: not while hydra works, which it leaves broken, and not
     # while the run is being started, which would leave one that nobody stops. `follow` lets it through again.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    config = compose(overrides or [])
+    config = compose(_with_flags(overrides or [], {"approve": approve, "fail_on": fail_on}))
     if cfg:
         print_json(plain(config)) if as_json else sys.stdout.write(to_yaml(config))
         return
@@ -74,6 +97,23 @@ def train(
             typer.echo(f"{paths.run_id} started; `nora watch {paths.run_id}` follows it, `nora stop` ends it")
     else:
         raise typer.Exit(follow(paths, on_interrupt="stop", as_json=as_json))
+
+
+def _with_flags(overrides: list[str], flags: Mapping[str, str | None]) -> list[str]:
+    """Return the overrides with those that flags stand for.
+
+    Raises:
+        ConfigError: A flag says one thing and an override of the same key another.
+    """
+    for key, value in flags.items():
+        if value is None:
+            continue
+        given = [text for text in overrides if text.partition("=")[0] == key]
+        for text in given:
+            if text != f"{key}={value}":
+                raise ConfigError(f"--{key.replace('_', '-')} {value} and {text} differ; give one of them")
+        overrides = [*overrides, f"{key}={value}"]
+    return overrides
 
 
 def demo(runs_dir: RunsDir = None, as_json: AsJson = False) -> None:

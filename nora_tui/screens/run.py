@@ -19,34 +19,50 @@ from nora_tui.bridge import (
     TextsChanged,
     Unreadable,
 )
+from nora_tui.cases import waiting
 from nora_tui.format import plural
-from nora_tui.screens.base import NoraScreen
-from nora_tui.screens.stopping import confirm_stop
+from nora_tui.screens.steering import STEERING, Steering
 from nora_tui.widgets.bar import Bar
 from nora_tui.widgets.config_view import config_lines
 from nora_tui.widgets.console import Console
+from nora_tui.widgets.detailed_list import DetailedList
 from nora_tui.widgets.info_view import info_lines
 from nora_tui.widgets.lines_view import Go, LinesView
 from nora_tui.widgets.metric_grid import MetricGrid
 from nora_tui.widgets.run_lines import ending, fact_pieces, progress_pieces, status_pieces
 from nora_tui.widgets.tab_bar import TabBar
 from nora_tui.widgets.toned import Piece
+from nora_tui.widgets.waiting_panel import WaitingPanel
 from sessions.paths import SessionPaths
 from sessions.state import SessionState
 
-Pane = Literal["charts", "console", "config", "info"]
-PANES: dict[Pane, Place] = {"charts": "charts", "console": "console", "config": "text", "info": "text"}
+Pane = Literal["charts", "norms", "timeline", "console", "config", "info"]
+PANES: dict[Pane, Place] = {
+    "charts": "charts",
+    "norms": "records",
+    "timeline": "records",
+    "console": "console",
+    "config": "text",
+    "info": "text",
+}
+TOLD = ("violations", "proposals", "resolutions", "actions", "outcomes", "policies", "notes", "refused")
+"""The parts of a state that the timeline tells of."""
+PANEL_SHARE = 0.55
+"""Of the lines under the tabs: what the panel of a proposal takes at most."""
 
 
-class RunScreen(NoraScreen):
-    PLACES: ClassVar[tuple[Place, ...]] = ("run", "charts", "console", "text", "filter")
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings("run", "charts", "console", "text", "filter")]
+class RunScreen(Steering):
+    PLACES: ClassVar[tuple[Place, ...]] = ("run", "charts", "records", "console", "text", "filter")
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(*PLACES)]
 
     def __init__(self, paths: SessionPaths, state: SessionState | None = None, data: str = "") -> None:
         """Show a run; ``state`` and ``data`` are what is known of it already."""
         super().__init__()
         self._paths = paths
         self._view = RunView(state or SessionState(run_id=paths.run_id, name=paths.run_id), loading=True)
+        self._settled = self._view.state
+        """How it stood when all was read: what waits cannot be told from a part of the record."""
+        self._listed: dict[Pane, tuple[object, ...]] = {}
         self._texts = RunTexts(data=data)
         self._problem = ""
         self._pane: Pane = "charts"
@@ -61,9 +77,12 @@ class RunScreen(NoraScreen):
         yield TabBar([(pane, pane.capitalize()) for pane in PANES])
         with ContentSwitcher(initial="charts"):
             yield MetricGrid(id="charts")
+            yield DetailedList(empty="no norms", id="norms")
+            yield DetailedList(empty="nothing was broken, proposed or asked so far", id="timeline")
             yield Console(id="console")
             yield LinesView(id="config")
             yield LinesView(id="info")
+        yield WaitingPanel()
         yield Input(id="filter", placeholder="words that a metric's name or split holds", compact=True)
 
     def places(self) -> frozenset[Place]:
@@ -72,19 +91,29 @@ class RunScreen(NoraScreen):
         return frozenset({"run", PANES[self._pane]})
 
     def actions(self) -> list[Action]:
-        ended = self._view.state.ended
-        return [action for action in super().actions() if not (action.name == "stop" and ended)]
+        unavailable = set(STEERING) if self._view.state.ended else set()
+        if not waiting(self._settled):
+            unavailable.add("decide")
+        return [action for action in super().actions() if action.name not in unavailable]
+
+    @property
+    def paths(self) -> SessionPaths:
+        return self._paths
+
+    @property
+    def state(self) -> SessionState:
+        return self._view.state
 
     def on_mount(self) -> None:
         super().on_mount()
         self._show_head()
         self._show_pane()
-        self.set_interval(1.0, self._show_head)
+        self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._follower.start)  # the first paint is not kept waiting
 
     def on_resize(self, event: events.Resize) -> None:
         super().on_resize(event)
-        self._show_head()
+        self._tick()
 
     def on_unmount(self) -> None:
         self._follower.stop()
@@ -99,13 +128,17 @@ class RunScreen(NoraScreen):
     # --- what the bridge says ---
 
     def on_run_changed(self, message: RunChanged) -> None:
-        ended_before = self._view.state.ended
+        before = self._view.state.ended, waiting(self._settled)
         self._view, self._problem = message.view, ""
-        self._show_head()
+        if not message.view.loading:
+            self._settled = message.view.state
+            self.app.heard(self._paths, self._settled)
+        self._tick()
         self._show_charts()
+        self._show_records()
         if self._pane == "info":
             self._show_info()
-        if self._view.state.ended != ended_before:
+        if before != (self._view.state.ended, waiting(self._settled)):
             self.refresh_hints()
 
     def on_texts_changed(self, message: TextsChanged) -> None:
@@ -124,6 +157,12 @@ class RunScreen(NoraScreen):
         self._show_head()
 
     # --- what is shown ---
+
+    def _tick(self) -> None:
+        """Show what changes with time alone, too."""
+        self._show_head()
+        room = max(4, int((self.size.height - 7) * PANEL_SHARE))
+        self.query_one(WaitingPanel).show(self._settled, waiting(self._settled), self.size.width, room)
 
     def _show_head(self) -> None:
         state = self._view.state
@@ -147,6 +186,8 @@ class RunScreen(NoraScreen):
             self._show_charts()
         elif self._pane == "info":
             self._show_info()
+        elif self._pane in ("norms", "timeline"):
+            self._show_records()
         elif self._pane == "console" and self._console_follower is None:
             self._console_follower = ConsoleFollower(self, self._paths.console)
             self._console_follower.start()
@@ -157,6 +198,32 @@ class RunScreen(NoraScreen):
         self.query_one(MetricGrid).show(self._view.columns)
         self.query_one(TabBar).show(self._pane, self._beside_tabs())
 
+    def _show_records(self) -> None:
+        """Show the norms or the timeline, where one of them is in front and something of it changed."""
+        state = self._view.state
+        if self._pane == "norms":
+            shown = state.standings, state.violations, state.outcomes
+        elif self._pane == "timeline":
+            shown = tuple(getattr(state, name) for name in TOLD)
+        else:
+            return
+        before = self._listed.get(self._pane, ())
+        if len(before) == len(shown) and all(old is new for old, new in zip(before, shown, strict=True)):
+            return
+        self._listed[self._pane] = shown
+        view = self.query_one(f"#{self._pane}", DetailedList)
+        if self._pane == "norms":
+            from nora_tui.widgets.norms_view import first_broken, norm_entries
+
+            view.show(norm_entries(state))
+            if not before:
+                view.select(first_broken(state))
+        else:
+            from nora_tui.widgets.timeline_view import timeline_entries
+
+            view.show(timeline_entries(state), follow=True)
+        self.query_one(TabBar).show(self._pane, self._beside_tabs())
+
     def _show_info(self) -> None:
         self.query_one("#info", LinesView).show(info_lines(self._view.state, self._texts.environment))
 
@@ -164,6 +231,10 @@ class RunScreen(NoraScreen):
         if self._pane == "console":
             following = self.query_one(Console).following
             return [[("following", "accent") if following else ("not following", "muted")]]
+        if self._pane == "norms":
+            from nora_tui.widgets.norms_view import norms_summary
+
+            return norms_summary(self._view.state)
         if self._pane != "charts":
             return []
         grid = self.query_one(MetricGrid)
@@ -181,7 +252,7 @@ class RunScreen(NoraScreen):
 
     def go(self, move: Go) -> None:
         pane = self.query_one(f"#{self._pane}")
-        assert isinstance(pane, MetricGrid | LinesView)
+        assert isinstance(pane, MetricGrid | LinesView | DetailedList)
         pane.go(move)
 
     def _switch(self, pane: Pane) -> None:
@@ -198,6 +269,12 @@ class RunScreen(NoraScreen):
 
     def action_charts(self) -> None:
         self._switch("charts")
+
+    def action_norms(self) -> None:
+        self._switch("norms")
+
+    def action_timeline(self) -> None:
+        self._switch("timeline")
 
     def action_console(self) -> None:
         self._switch("console")
@@ -234,8 +311,18 @@ class RunScreen(NoraScreen):
         if self._console_follower is not None:
             self._console_follower.ask(message.where)
 
-    def action_stop(self) -> None:
-        confirm_stop(self.app, self._paths, self._view.state)
+    def action_details(self) -> None:
+        self.query_one(f"#{self._pane}", DetailedList).toggle_details()
+
+    def action_decide(self) -> None:
+        if self.query_one(WaitingPanel).hears:
+            from nora_tui.screens.decide import DecideScreen
+
+            self.app.push_screen(DecideScreen(self._paths, self._settled, waiting(self._settled)[0]))
+
+    def chosen_norm(self) -> str:
+        selected = self.query_one("#norms", DetailedList).selected if self._pane == "norms" else None
+        return selected.key if selected else ""
 
     # --- the filter, and the way out ---
 
@@ -264,5 +351,7 @@ class RunScreen(NoraScreen):
             grid.focus()
         elif grid.alone and self._pane == "charts":
             grid.toggle_alone()
+        elif PANES[self._pane] == "records" and self.query_one(f"#{self._pane}", DetailedList).alone:
+            self.action_details()
         else:
             self.app.show_runs()

@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from nora_tui.actions import Action, Place, bindings
 from nora_tui.bridge import ListedRun, RunsChanged, RunsFollower, Unreadable
+from nora_tui.cases import waiting
 from nora_tui.format import plural
 from nora_tui.screens.base import NoraScreen
 from nora_tui.screens.stopping import confirm_stop
@@ -31,6 +32,7 @@ class RunsScreen(NoraScreen):
         self._runs: tuple[ListedRun, ...] = ()
         self._loading = True
         self._problem = ""
+        self._deciding = False
 
     def content(self) -> Iterable[Widget]:
         yield Bar(id="title")
@@ -45,8 +47,11 @@ class RunsScreen(NoraScreen):
 
     def actions(self) -> list[Action]:
         unavailable = set() if self._stoppable() else {"stop"}
-        if self._selected_run() is None:
+        selected = self._selected_run()
+        if selected is None:
             unavailable.add("open")
+        if selected is None or not selected.waiting:
+            unavailable.add("decide")
         if not self._words and not isinstance(self.focused, Input):
             unavailable.add("back")
         return [action for action in super().actions() if action.name not in unavailable]
@@ -60,10 +65,12 @@ class RunsScreen(NoraScreen):
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
+        self._deciding = False
         self._follower.wanted.set()
 
     def on_screen_suspend(self) -> None:
-        self._follower.wanted.clear()
+        if not self._deciding:  # a proposal that was opened here is followed from here
+            self._follower.wanted.clear()
 
     def on_unmount(self) -> None:
         self._follower.stop()
@@ -72,6 +79,9 @@ class RunsScreen(NoraScreen):
 
     def on_runs_changed(self, message: RunsChanged) -> None:
         self._runs, self._loading, self._problem = message.runs, message.loading, ""
+        if not message.loading:
+            for run in message.runs:
+                self.app.heard(run.paths, run.state)
         self._show()
 
     def on_unreadable(self, message: Unreadable) -> None:
@@ -144,6 +154,14 @@ class RunsScreen(NoraScreen):
         run = self._selected_run()
         if run is not None:
             self.app.push_screen(RunScreen(run.paths, run.state, run.data))
+
+    def action_decide(self) -> None:
+        from nora_tui.screens.decide import DecideScreen
+
+        run = self._selected_run()
+        if run is not None and run.waiting:
+            self._deciding = True
+            self.app.push_screen(DecideScreen(run.paths, run.state, waiting(run.state)[0]))
 
     def action_new(self) -> None:
         from nora_tui.screens.new_run import NewRunScreen

@@ -17,6 +17,11 @@ class Bar(Toned):
             self._left, self._right = left, right or []
             self.refresh()
 
+    @property
+    def text(self) -> str:
+        """What stands at the left."""
+        return "".join(text for text, _ in self._left)
+
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         return self.strip(spread(self._left, self._right, width) if y == 0 else [], width)

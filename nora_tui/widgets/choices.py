@@ -32,8 +32,16 @@ class Choices(Toned, can_focus=True):
         def control(self) -> "Choices":
             return self.choices
 
-    def __init__(self, label: str, words: Sequence[str], *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+    def __init__(
+        self,
+        label: str,
+        words: Sequence[str],
+        *,
+        label_width: int = _LABEL,
+        id: str | None = None,  # noqa: A002 - Textual's own name
+    ) -> None:
         super().__init__(id=id)
+        self._label_width = label_width
         self._label = label
         self._words = words
         self._chosen = 0
@@ -41,6 +49,11 @@ class Choices(Toned, can_focus=True):
     @property
     def value(self) -> str:
         return self._words[self._chosen]
+
+    @property
+    def chosen(self) -> int:
+        """The place of the chosen word, from 0."""
+        return self._chosen
 
     def offer(self, words: Sequence[str]) -> None:
         """Offer other words, the first of them chosen."""
@@ -57,7 +70,7 @@ class Choices(Toned, can_focus=True):
             self.post_message(self.Changed(self))
 
     def on_click(self, event: events.Click) -> None:
-        at = event.x - _LABEL
+        at = event.x - self._label_width
         for number, word in enumerate(self._words):
             if 0 <= at < cell_len(word) + 2:
                 self._choose(number)
@@ -67,7 +80,7 @@ class Choices(Toned, can_focus=True):
         width = self.size.width
         if y > 0:
             return self.strip([], width)
-        pieces: list[Piece] = [(f"{self._label:<{_LABEL}}", "strong" if self.has_focus else "muted")]
+        pieces: list[Piece] = [(f"{self._label:<{self._label_width}}", "strong" if self.has_focus else "muted")]
         for number, word in enumerate(self._words):
             chosen = number == self._chosen
             tone = ("accent" if self.has_focus else "strong") if chosen else "muted"

@@ -1,7 +1,8 @@
 """The lines at the head of a run: who it is, how far it is, how it ended."""
 
 from nora_tui import clock
-from nora_tui.format import STATUS, count, duration
+from nora_tui.cases import paused
+from nora_tui.format import PAUSED, STATUS, count, duration
 from nora_tui.widgets.progress import bar
 from nora_tui.widgets.toned import Piece, width_of
 from sessions.state import SessionState
@@ -11,7 +12,7 @@ _LEAST_BAR, _MOST_BAR = 8, 60
 
 def status_pieces(state: SessionState) -> list[Piece]:
     """Return shape, word and time: ● running 1m 23s."""
-    look = STATUS[state.status]
+    look = PAUSED if not state.ended and paused(state) else STATUS[state.status]
     pieces: list[Piece] = [(f"{look.glyph} {look.word}", look.tone)]
     if state.started_at:
         until = (state.finished_at or state.updated_at or state.started_at) if state.ended else clock.now()

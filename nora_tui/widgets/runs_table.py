@@ -11,7 +11,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from nora_tui.format import STATUS, age, count, duration, value
+from nora_tui.cases import open_by_severity, paused
+from nora_tui.format import PAUSED, SEVERITY, STATUS, age, count, duration, value
 from nora_tui.headline import headline
 from nora_tui.widgets.lines_view import Go
 from nora_tui.widgets.progress import bar
@@ -160,7 +161,7 @@ def laid_out(width: int, *, with_violations: bool = True) -> list[tuple[Column, 
 def _status(row: Row, width: int) -> list[Piece]:
     if row.waiting:
         return [(f"◆ {row.waiting} waiting", "warn")]
-    look = STATUS[row.state.status]
+    look = PAUSED if not row.state.ended and paused(row.state) else STATUS[row.state.status]
     return [(f"{look.glyph} {look.word}", look.tone)]
 
 
@@ -188,11 +189,18 @@ def _time(row: Row, width: int) -> list[Piece]:
 
 
 def _violations(row: Row, width: int) -> list[Piece]:
-    broken = row.state.violations
-    if not broken:
-        return []
-    worst = any(violation.severity in ("major", "critical") for violation in broken)
-    return [(str(len(broken)), "warn" if worst else "muted")]
+    """Return how many violations are open, the gravest first; where there is no room, the lightest go."""
+    found = open_by_severity(row.state)
+    pieces: list[Piece] = []
+    for severity, look in SEVERITY.items():
+        if severity == "info" or not found[severity]:
+            continue
+        piece: Piece = (f"{look.glyph}{found[severity]}", "muted" if row.state.ended else look.tone)
+        more: list[Piece] = [(" ", "plain"), piece] if pieces else [piece]
+        if width_of([*pieces, *more]) > width:
+            break
+        pieces += more
+    return pieces
 
 
 def _metrics(row: Row, width: int) -> list[Piece]:
@@ -238,7 +246,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("state", 11, 11, _status),
     Column("run", 20, 40, _name),
     Column("progress", 11, 17, _progress),
-    Column("viol", 4, 4, _violations, "right"),
+    Column("viol", 4, 8, _violations),
     Column("metrics", 15, 60, _metrics),
     Column("time", 7, 12, _time, "right"),
     Column("step", 15, 19, _steps, "right"),

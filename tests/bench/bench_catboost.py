@@ -13,7 +13,6 @@ from catboost import CatBoostClassifier
 from table import Row, interleaved, markdown
 
 from configs.schema import BoostTrain, CatBoostConfig
-from engine.controls import Controls
 from engine.datasets import bank
 from engine.watch import Watch
 from engine.workloads import boosting, catboost
@@ -36,7 +35,7 @@ def _watched(config: CatBoostConfig, parts: boosting.Parts) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = SessionPaths(Path(folder))
         log = EventLog(paths.events)
-        watch = Watch(paths, log, Controls(paths))
+        watch = Watch(paths, log, config)
         watch.begin(config.train.iterations)
         progress = catboost.Progress(watch, "", 0, len(parts.train.target))
         catboost.fit_watched(config, parts, paths.checkpoints, progress)

@@ -102,7 +102,6 @@ def _in_its_own_process(side: str, data: Path) -> float:
 
 def _ours(data: Path) -> float:
     """Run the workload as a worker does, and take the times of its records."""
-    from engine.controls import Controls
     from engine.watch import Watch
     from engine.workloads import vit
     from sessions.codec import decode
@@ -122,7 +121,7 @@ def _ours(data: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         paths = SessionPaths(Path(folder))
         log = EventLog(paths.events)
-        watch = Watch(paths, log, Controls(paths))
+        watch = Watch(paths, log, config)
         watch.begin(vit.plan(config).total_steps)
         vit.run(config, watch)
         log.close()

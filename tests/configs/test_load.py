@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs.describe import chosen
 from configs.errors import ConfigError
-from configs.load import compose, digest, keys_of, plain, read_config, to_yaml, validate
-from configs.schema import WORKLOADS, CatBoostConfig, FakeConfig, VitConfig
+from configs.load import compose, digest, keys_of, options, plain, read_config, to_yaml, validate
+from configs.schema import WORKLOADS, CatBoostConfig, FakeConfig, Norms, VitConfig
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
@@ -34,7 +35,18 @@ def test_a_path_as_data_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
     assert config.data == str(tmp_path / "mine.csv")
 
 
-@pytest.mark.parametrize("config", [VitConfig(seed=3), CatBoostConfig(), FakeConfig(tags=["ünï", "true", "1"])])
+@pytest.mark.parametrize(
+    "config",
+    [
+        VitConfig(seed=3),
+        CatBoostConfig(),
+        FakeConfig(tags=["ünï", "true", "1"]),
+        FakeConfig(
+            norms=Norms(thresholds={"spike": {"sigma": math.inf, "level": "off"}, "non-finite": {"skips": 5.0}})
+        ),
+    ],
+    ids=["vit", "catboost", "fake", "thresholds"],
+)
 def test_what_is_written_is_read_back_the_same(tmp_path: Path, config: VitConfig) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(config))
@@ -48,11 +60,56 @@ def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert digest(FakeConfig(seed=4)) != digest(FakeConfig(seed=3))
 
 
+def test_the_digest_tells_infinite_limits_apart() -> None:
+    limits = [{"spike": {"sigma": value}} for value in (math.inf, -math.inf, 8.0)]
+    assert len({digest(FakeConfig(norms=Norms(thresholds=each))) for each in limits}) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "thresholds"),
+    [
+        (["norms.thresholds={non-finite:{skips:5}}"], {"non-finite": {"skips": 5}}),
+        (
+            ['norms.thresholds={non-finite:{skips:5},spike:{level:"off"}}'],
+            {"non-finite": {"skips": 5}, "spike": {"level": "off"}},
+        ),
+        (["norms.thresholds.spike.sigma=8"], {"spike": {"sigma": 8}}),
+        (
+            ["norms.thresholds.spike.sigma=8", "norms.thresholds.spike.level=warn", "norms.thresholds.spike.sigma=9"],
+            {"spike": {"sigma": 9, "level": "warn"}},
+        ),
+        (["norms={thresholds:{spike:{sigma:8}},muted:[spike]}"], {"spike": {"sigma": 8}}),
+        (["norms.thresholds.spike.sigma=inf"], {"spike": {"sigma": math.inf}}),
+        (["norms.thresholds={spike:{sigma:.inf,ratio:-.inf}}"], {"spike": {"sigma": math.inf, "ratio": -math.inf}}),
+        (["norms.thresholds={}"], {}),
+    ],
+    ids=["one", "two", "dotted", "merged", "nested", "inf", "yaml-inf", "none"],
+)
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_limits_of_norms_are_open_keys(workload: str, overrides: list[str], thresholds: dict[str, object]) -> None:
+    config = compose([f"workload={workload}", *overrides])
+    assert config.norms.thresholds == thresholds
+    assert validate(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_a_file_of_norms_is_named_by_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert compose(["workload=fake", "norms.file=mine.yaml"]).norms.file == str(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("group", ["mode", "regime", "violation"])
+def test_a_group_has_a_file_for_each_choice_of_any_workload(group: str) -> None:
+    assert set(options(group)) == {choice for schema in WORKLOADS.values() for choice in chosen(schema, group)}
+    for workload, schema in WORKLOADS.items():
+        for choice in chosen(schema, group):
+            assert plain(compose([f"workload={workload}", f"{group}={choice}"]))[group] == choice
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
         (["train.epoch=3"], "no key 'train.epoch' with workload=vit; did you mean 'train.epochs'?"),
-        (["foo=1"], "no key 'foo' with workload=vit; the keys are amp, augment"),
+        (["foo=1"], "no key 'foo' with workload=vit; the keys are amp, approve, augment"),
         (["workload=catboost", "model.patch=3"], "no key 'model.patch' with workload=catboost"),
         (["train.epochs=0"], "train.epochs=0: expected a whole number ≥ 1"),
         (["train.epochs=abc"], "train.epochs=abc: expected a whole number ≥ 1"),
@@ -71,8 +128,29 @@ def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
         (["train=3"], "train=3: expected the keys epochs, batch_size"),
         (["model.dim=[1,2]"], "model.dim=[1, 2]: expected a whole number"),
         (["workload=vitt"], "workload=vitt: allowed is catboost, fake, vit; did you mean 'vit'?"),
-        (["mode=pipelin"], "mode=pipelin: allowed is pipeline; did you mean 'pipeline'?"),
-        (["violation=meteor"], "violation=meteor: allowed is none"),
+        (["mode=pipelin"], "mode=pipelin: allowed is agentic, norm_aware, pipeline; did you mean 'pipeline'?"),
+        (["violation=meteor", "workload=fake"], "violation=meteor: allowed is none with workload=fake"),
+        (
+            ["violation=aug_lek"],
+            "reporting_single_run with workload=vit; did you mean 'aug_leak'?",
+        ),
+        (
+            ["violation=amp_nan", "workload=catboost"],
+            "violation=amp_nan is for workload=vit; with workload=catboost allowed is checkpoint_incomplete, n",
+        ),
+        (
+            ["violation=nondeterminism", "workload=fake"],
+            "violation=nondeterminism is for workload=vit or catboost; with workload=fake allowed is none",
+        ),
+        (["fail_on=minor"], "fail_on=minor: expected one of critical, major, never; did you mean 'major'?"),
+        (["approve=yes"], "approve=yes: expected one of ask, auto, record"),
+        (["claim="], "claim= has no value"),
+        (["data=''"], "data= has no value"),
+        (["norms.thresholds.spike.sigma=nan"], "sigma=nan: expected a number, or inf to switch the comparison off"),
+        (["norms.thresholds.spike=8"], "norms.thresholds={'spike': 8}: expected changed limits by norm, such as {spik"),
+        (["norms.thresholds=8"], "norms.thresholds=8: expected changed limits by norm"),
+        (["norms.treshold={}"], "did you mean 'norms.thresholds'?"),
+        (["norms.deadline_seconds=inf"], "norms.deadline_seconds=inf: expected a finite number"),
         (["launcher=ssh"], "launcher=ssh: allowed is local"),
         (["data=cifar"], "data=cifar: allowed is cifar10, digits with workload=vit, or a path to a file"),
         (["workload=catboost", "data=digits"], "data=digits: allowed is bank with workload=catboost"),

@@ -18,11 +18,11 @@ from catboost.utils import get_gpu_device_count
 from configs.errors import ConfigError, DataError, StorageError
 from configs.load import compose
 from configs.schema import BoostModel, BoostRuntime, BoostTrain, CatBoostConfig, Features
-from engine.controls import Controls
 from engine.datasets import bank
 from engine.watch import Watch
 from engine.workloads import boosting, workload_for
-from engine.workloads.catboost_files import MetricFiles, followed
+from engine.workloads.catboost_files import FILES, WAKE, MetricFiles, Row, followed
+from engine.workloads.catboost_snapshots import SNAPSHOT
 from engine.workloads.scores import best_f1_threshold, calibration, expected_calibration_error, scores
 from sessions.log import EventLog
 from sessions.paths import SessionPaths
@@ -49,14 +49,15 @@ def run_here(folder: Path, config: CatBoostConfig) -> SessionReader:
     log = EventLog(paths.events)
     try:
         workload_for(config).preflight(config)
-        workload_for(config).run(config, Watch(paths, log, Controls(paths)))
+        workload_for(config).run(config, Watch(paths, log, config))
     finally:
         log.close()
     return read_session(paths)
 
 
 def settings(data: str, **changes: object) -> CatBoostConfig:
-    return CatBoostConfig(**{"data": data, "train": FAST, "seed": 3, "runtime": BoostRuntime(threads=1), **changes})  # type: ignore[arg-type]
+    defaults = {"data": data, "train": FAST, "seed": 3, "runtime": BoostRuntime(threads=1), "approve": "record"}
+    return CatBoostConfig(**{**defaults, **changes})  # type: ignore[arg-type]
 
 
 def judged_step(reader: SessionReader, name: str = "auc") -> int:
@@ -208,7 +209,7 @@ except StorageError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("CatBoost cannot write its progress"), done.stdout
-    assert boosting.SNAPSHOT in done.stdout
+    assert SNAPSHOT in done.stdout
 
 
 # --- following a fit --------------------------------------------------------------------------------------------------
@@ -217,59 +218,107 @@ except StorageError as error:
 def test_rows_are_paired_by_iteration_and_torn_lines_wait(tmp_path: Path) -> None:
     files = MetricFiles(tmp_path)
     assert list(files.read()) == []
-    learn, test = tmp_path / "learn_error.tsv", tmp_path / "test_error.tsv"
+    learn, test, times = (tmp_path / name for name in FILES)
     learn.write_text("iter\tAUC:hints=skip_train~false\tLogloss\n0\t0.5\t0.7\n1\t0.")
     assert list(files.read()) == []
     test.write_text("iter\tAUC\tLogloss\n0\t0.25\tnan\n")
+    times.write_text("iter\tPassed\tRemaining\n0\t80\t9000\n")
     (found,) = files.read()
     assert found[:2] == (1, {"auc": 0.5, "logloss": 0.7})
-    assert found[2]["auc"] == 0.25
-    assert np.isnan(found[2]["logloss"])
+    assert found.val["auc"] == 0.25
+    assert np.isnan(found.val["logloss"])
+    assert found.seconds == 0.08
     with learn.open("a") as file:
         file.write("75\t0.5\n2\t1\t1\n")
+    with times.open("a") as file:
+        file.write("1\t90\t9000\n")
     assert list(files.read()) == []
     with test.open("a") as file:
         file.write("1\t0.5\t0.5\n2\t1\t1\n")
-    assert [iteration for iteration, _, _ in files.read()] == [2, 3]
+    assert [(row.iteration, row.seconds) for row in files.read()] == [(2, pytest.approx(0.01)), (3, None)]
+
+
+def test_a_resumed_fit_is_reported_from_where_it_went_on(tmp_path: Path) -> None:
+    for name in ("learn", "test"):
+        (tmp_path / f"{name}_error.tsv").write_text("iter\tAUC\n" + "".join(f"{i}\t0.5\n" for i in range(30)))
+    assert [row.iteration for row in MetricFiles(tmp_path, after=27).read()] == [28, 29, 30]
+
+
+def fit_of(data: str, folder: Path) -> Callable[[], None]:
+    """Return a fit that no test waits for."""
+    config = settings(data, train=BoostTrain(iterations=100_000, early_stopping=0))
+    table = bank.load(data)
+    split = bank.stratified_split(table, 0.2, 0.2, 1)
+    parts = boosting.parts_of(table.frame, bank.feature_columns(["duration"]), split)
+    model = boosting.classifier(config, {"train_dir": str(folder)})
+    return lambda: boosting.fit(model, parts, config)
 
 
 def test_what_the_report_raises_ends_the_fit_at_once_and_is_raised(tmp_path: Path, small: str) -> None:
-    config = settings(small, train=BoostTrain(iterations=100_000, early_stopping=0))
-    table = bank.load(small)
-    parts = boosting.parts_of(
-        table.frame, bank.feature_columns(["duration"]), bank.stratified_split(table, 0.2, 0.2, 1)
-    )
-    model = catboost.CatBoostClassifier(**boosting.parameters(config), train_dir=str(tmp_path))
     times: list[float] = []
 
-    def full(iteration: int, _learn: dict[str, float], _val: dict[str, float]) -> None:
+    def full(row: Row) -> None:
         times.append(time.monotonic())
-        if iteration == 20:
+        if row.iteration == 20:
             raise StorageError("no space")
 
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(WAKE)
     with pytest.raises(StorageError, match="no space"):
-        followed(lambda: boosting.fit(model, parts, config), tmp_path, full)
+        followed(fit_of(small, tmp_path), tmp_path, full)
     assert time.monotonic() - times[-1] < 1
     assert len(times) == 20
-    assert signal.getsignal(signal.SIGINT) is handler
-    assert not [thread for thread in threading.enumerate() if thread.name == "catboost-metrics"]
+    assert signal.getsignal(WAKE) is handler
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("catboost")]
+
+
+def test_the_fit_waits_for_a_report_that_takes_long(tmp_path: Path, small: str) -> None:
+    rows: list[int] = []
+    seconds: list[float] = []
+
+    def held(row: Row) -> None:
+        assert row.seconds is not None
+        seconds.append(row.seconds)
+        if row.iteration == 10:
+            time.sleep(0.6)
+            rows.append(len((tmp_path / "learn_error.tsv").read_text().splitlines()))
+            time.sleep(0.6)
+            rows.append(len((tmp_path / "learn_error.tsv").read_text().splitlines()))
+        if row.iteration == rows[-1] + 50 if rows else False:
+            raise StorageError("enough")
+
+    with pytest.raises(StorageError, match="enough"):
+        followed(fit_of(small, tmp_path), tmp_path, held)
+    assert rows[0] == rows[1], "the fit went on"
+    assert max(seconds) < 0.6, "an iteration is charged with the time for which it waited"
+
+
+def test_rows_of_an_earlier_fit_in_the_same_folder_are_not_taken_for_those_of_the_next(
+    tmp_path: Path, small: str
+) -> None:
+    def stopped_after(iterations: int) -> list[float]:
+        seen: list[float] = []
+
+        def report(row: Row) -> None:
+            seen.append(row.learn["logloss"])
+            if row.iteration == iterations:
+                raise StorageError("enough")
+
+        with pytest.raises(StorageError, match="enough"):
+            followed(fit_of(small, tmp_path), tmp_path, report)
+        return seen
+
+    first = stopped_after(40)
+    (tmp_path / "learn_error.tsv").write_text("iter\tAUC\tLogloss\n" + "0\t0.5\t9\n" * 50)
+    assert stopped_after(30) == first[:30]
 
 
 def test_ctrl_c_without_a_worker_is_a_keyboard_interrupt(tmp_path: Path, small: str) -> None:
-    config = settings(small, train=BoostTrain(iterations=100_000, early_stopping=0))
-    table = bank.load(small)
-    parts = boosting.parts_of(
-        table.frame, bank.feature_columns(["duration"]), bank.stratified_split(table, 0.2, 0.2, 1)
-    )
-    model = catboost.CatBoostClassifier(**boosting.parameters(config), train_dir=str(tmp_path))
-
-    def interrupt(iteration: int, _learn: dict[str, float], _val: dict[str, float]) -> None:
-        if iteration == 5:
+    def interrupt(row: Row) -> None:
+        if row.iteration == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        followed(lambda: boosting.fit(model, parts, config), tmp_path, interrupt)
+        followed(fit_of(small, tmp_path), tmp_path, interrupt)
 
 
 def test_a_fit_that_ends_by_itself_is_reported_to_its_last_iteration(tmp_path: Path) -> None:
@@ -278,7 +327,7 @@ def test_a_fit_that_ends_by_itself_is_reported_to_its_last_iteration(tmp_path: P
             (tmp_path / f"{name}_error.tsv").write_text("iter\tAUC\n" + "".join(f"{i}\t0.5\n" for i in range(1000)))
 
     seen: list[int] = []
-    followed(fit, tmp_path, lambda iteration, _learn, _val: seen.append(iteration))
+    followed(fit, tmp_path, lambda row: seen.append(row.iteration))
     assert seen == list(range(1, 1001))
 
 
@@ -315,7 +364,7 @@ def test_a_stopped_run_keeps_the_model_so_far_and_says_what_it_is_worth(
     assert {"auc", "ece", "f1"} < reader.state.latest["test"].keys()
     model = catboost.CatBoostClassifier().load_model(str(paths.artifacts / "model.cbm"))
     assert model.tree_count_ == judged_step(reader)
-    assert (paths.checkpoints / "model" / boosting.SNAPSHOT).exists()
+    assert (paths.checkpoints / "model" / SNAPSHOT).exists()
 
 
 @pytest.mark.slow

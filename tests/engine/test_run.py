@@ -53,7 +53,7 @@ def test_the_folder_holds_what_the_design_says_and_is_private(tmp_path: Path) ->
 
 
 def test_a_nan_is_recorded_as_nan(tmp_path: Path) -> None:
-    reader = finish(tmp_path, "workload=fake", "script.nan_at=3")
+    reader = finish(tmp_path, "workload=fake", "script.nan_at=3", "mode=pipeline")
     values = reader.series.column("train", "loss").values
     assert math.isnan(values[2])
     assert math.isfinite(values[3])

@@ -10,7 +10,6 @@ import pytest
 from configs.errors import ConfigError, DataError, StorageError
 from configs.schema import BoostRuntime, BoostTrain, CatBoostConfig, Features
 from engine import tabular
-from engine.controls import Controls
 from engine.datasets import bank
 from engine.watch import Watch
 from engine.workloads import workload_for
@@ -82,7 +81,7 @@ def test_equal_settings_build_equal_files(config: CatBoostConfig, features: Path
 def test_the_steps_and_the_workload_find_the_same(config: CatBoostConfig, model: Path, tmp_path: Path) -> None:
     paths = SessionPaths(tmp_path)
     log = EventLog(paths.events)
-    summary = workload_for(config).run(config, Watch(paths, log, Controls(paths)))
+    summary = workload_for(config).run(config, Watch(paths, log, config))
     log.close()
     metrics = json.loads((model / "metrics.json").read_text())
     for found, name in ((summary, "stratified"), (summary["date"], "date")):

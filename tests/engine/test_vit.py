@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from configs.errors import ConfigError, DataError
 from configs.load import compose
 from configs.schema import Amp, Scheduler, VitConfig, VitModel
-from engine.controls import Controls
 from engine.datasets import images
 from engine.watch import RunStopped, Watch
 from engine.workloads import vit
@@ -52,11 +51,12 @@ def watched(folder: Path, config: VitConfig) -> tuple[dict[str, Any], list[Any]]
     folder.mkdir(parents=True, exist_ok=True)
     paths = SessionPaths(folder)
     log = EventLog(paths.events)
-    watch = Watch(paths, log, Controls(paths))
+    watch = Watch(paths, log, config)
     watch.begin(vit.plan(config).total_steps)
     try:
         summary = vit.run(config, watch)
     finally:
+        watch.close()
         log.close()
     return summary, recorded(folder)
 
@@ -217,7 +217,7 @@ def test_a_run_records_what_it_does(finished: tuple[Path, VitConfig, dict[str, A
     assert tested.step == summary["best"]["step"]
     assert summary["test"] == tested.values
     phases = [event.phase for event in found if isinstance(event, events.Phase) and event.state == "start"]
-    assert phases == ["data", *["train", "validate", "checkpoint"] * 2, "test"]
+    assert phases == ["data", "rehearse", *["train", "validate", "checkpoint"] * 2, "test"]
 
 
 def test_an_evaluation_covers_every_class(finished: tuple[Path, VitConfig, dict[str, Any], list[Any]]) -> None:
@@ -290,7 +290,8 @@ def test_two_deterministic_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_a_number_is_recorded_as_one(tmp_path: Path) -> None:
-    _, found = watched(tmp_path, config_of(*SMALL, "optimizer.name=adamw", "optimizer.lr=1e30", "amp.enabled=false"))
+    options = ("optimizer.name=adamw", "optimizer.lr=1e30", "amp.enabled=false", "mode=pipeline")
+    _, found = watched(tmp_path, config_of(*SMALL, *options))
     losses = [event.values["loss"] for event in metrics(found, "train")]
     assert math.isfinite(losses[0])
     assert math.isnan(losses[-1])
@@ -346,8 +347,8 @@ def test_images_of_ones_own_in_colour_are_learnt(tmp_path: Path) -> None:
     pixels = generator.integers(0, 60, (240, 4, 8, 3), np.uint8)
     pixels[np.arange(240), :, :, labels] += 120
     path = tmp_path / "own.npz"
-    np.savez(path, x_train=pixels, y_train=labels, x_test=pixels[:30], y_test=labels[:30])
-    summary, _ = watched(tmp_path / "run", config_of(f"data={path}", *SMALL, "train.epochs=6", "train.batch_size=32"))
+    np.savez(path, x_train=pixels[:210], y_train=labels[:210], x_test=pixels[210:], y_test=labels[210:])
+    summary, _ = watched(tmp_path / "run", config_of(f"data={path}", *SMALL, "train.epochs=6", "train.batch_size=30"))
     assert summary["test"]["accuracy"] > 0.9
     assert summary["data"]["path"] == str(path)
     assert summary["test"].keys() >= {"accuracy/0", "accuracy/1", "accuracy/2"}

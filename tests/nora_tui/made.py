@@ -197,6 +197,111 @@ def write_demo(runs_dir: Path, now: datetime) -> None:
     write(runs_dir / "vit-digits-nan", broken, began=before(days=2))
 
 
+NON_FINITE = events.ViolationFound(
+    id="v2",
+    norm="non-finite",
+    category="stability",
+    severity="critical",
+    step=250,
+    epoch=6.25,
+    message="The loss is not finite: nan. The gradients of 2 parameters are not finite either.",
+    evidence={
+        "loss": "nan",
+        "grad_norm": "inf",
+        "lr": 0.0017,
+        "parameters": ["blocks.0.attention.qkv.weight", "blocks.3.mlp.1.bias"],
+        "samples": [17, 1042, 33871],
+        "losses_before": [0.2951, 0.3127, 0.4418],
+    },
+    pictures=["artifacts/v2-samples.png"],
+)
+ROLL_BACK = events.Proposal(
+    id="p2",
+    violations=["v2"],
+    action="roll_back",
+    params={"steps": 100, "skip_batches": True},
+    alternatives=[
+        events.Alternative(action="set_lr", params={"factor": 0.5}, effect="", reversible=True),
+        events.Alternative(action="stop", effect="end after this step, with a checkpoint", reversible=False),
+    ],
+    rationale="skip_step was tried at step 201 and the loss is not finite again; the newest checkpoint is 50 steps old",
+    hold="pause",
+    deadline=BEGAN + timedelta(hours=4, minutes=9, seconds=42),
+    on_timeout="stop",
+)
+
+
+def judged() -> Iterator[Timed]:
+    """Yield what norms and people did in the first 250 steps, until a proposal waits: ROLL_BACK, for NON_FINITE."""
+    spike = events.ViolationFound(
+        id="v1",
+        norm="spike",
+        category="stability",
+        severity="major",
+        step=201,
+        message="The loss is 7.2 sigmas above the last 128 steps.",
+        evidence={"series": {"loss": {"sigmas": 7.2, "highest": 3.1}}, "lr": 0.0018},
+    )
+    skip = events.Proposal(id="p1", violations=["v1"], action="skip_step", rationale="one step", hold="continue")
+    leave_out = events.Action(id="a1", proposal="p1", action="skip_step", state="started", step=201)
+    dropout = events.ViolationFound(
+        id="v3",
+        norm="dead-units",
+        category="stability",
+        severity="minor",
+        step=240,
+        message="Half of the units of blocks.2.mlp were active for none of 512 samples.",
+        evidence={"layers": {"blocks.2.mlp": 0.51}, "count": 1},
+    )
+    yield 0.2, _standings(0, kept=("optimizer-coverage", "split-overlap", "seeding", "provenance"))
+    yield 10.1, spike
+    yield 10.1, skip
+    yield (
+        10.1,
+        events.Resolution(
+            proposal="p1",
+            verdict="by_policy",
+            action="skip_step",
+            by="regime=balanced: major, reversible",
+            via="policy",
+            waited_seconds=0.0,
+        ),
+    )
+    yield 10.1, leave_out
+    yield 10.1, replace(leave_out, state="done", effect={"before": {"loss": 3.1}, "after": {"loss": 0.42}})
+    yield 10.9, events.Outcome(violation="v1", state="cured", step=217)
+    yield 11.0, events.Note(text="the learning rate may be too high for this batch", by="ada", step=220)
+    yield 11.5, events.Action(id="c0ffee", action="set_lr", params={"factor": 0}, state="failed", step=230, error="no")
+    yield 12.0, dropout
+    yield 12.5, NON_FINITE
+    yield 12.5, ROLL_BACK
+    yield 12.5, _standings(250, kept=("update-ratio",), broken=("non-finite", "dead-units"), cured=("spike",))
+
+
+def _standings(step: int, **norms: tuple[str, ...]) -> events.Norms:
+    figures = {"kept": (0.0, 0.0), "broken": (3.0, 2.0), "cured": (1.31, 6.0), "muted": (None, None)}
+    return events.Norms(
+        step=step,
+        standings=[
+            events.Standing(norm=norm, state=state, value=figures[state][0], limit=figures[state][1], repeats=1)  # type: ignore[arg-type]
+            for state, found in norms.items()
+            for norm in found
+        ],
+    )
+
+
+def deciding(name: str, **changes: object) -> list[Timed]:
+    """Return a run that was judged, and in which a proposal waits (see ``alive``)."""
+    changes = {"mode": "norm_aware"} | changes
+    return sorted([*running(name, **changes), *judged()], key=lambda timed: timed[0])
+
+
+def write_waiting(runs_dir: Path) -> SessionPaths:
+    """Write a live run in which a proposal waits, begun 13 seconds before the clock of the tests (conftest.runs)."""
+    began = BEGAN + timedelta(hours=4, seconds=-13)
+    return alive(write(runs_dir / "vit-digits-waits", deciding("vit-digits-waits"), began=began))
+
+
 if __name__ == "__main__":
     import sys
 

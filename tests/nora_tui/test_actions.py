@@ -10,7 +10,9 @@ from nora_tui import actions
 from nora_tui.actions import ACTIONS, PLACES, Action, at, key_name
 from nora_tui.app import NoraApp
 from nora_tui.screens.base import NoraScreen
+from nora_tui.screens.command import CommandScreen, NoteScreen
 from nora_tui.screens.confirm import ConfirmScreen
+from nora_tui.screens.decide import DecideScreen
 from nora_tui.screens.help import HelpScreen, help_lines
 from nora_tui.screens.new_run import NewRunScreen
 from nora_tui.screens.run import RunScreen
@@ -18,7 +20,16 @@ from nora_tui.screens.runs import RunsScreen
 from nora_tui.widgets.hint_bar import HintBar
 from tests.nora_tui.pilots import until_shown
 
-SCREENS: list[type[NoraScreen]] = [RunsScreen, RunScreen, NewRunScreen, ConfirmScreen, HelpScreen]
+SCREENS: list[type[NoraScreen]] = [
+    RunsScreen,
+    RunScreen,
+    DecideScreen,
+    CommandScreen,
+    NoteScreen,
+    NewRunScreen,
+    ConfirmScreen,
+    HelpScreen,
+]
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -107,7 +118,10 @@ async def test_an_action_can_be_called_by_name(runs: Path) -> None:
 
 def test_a_read_only_cockpit_offers_nothing_that_asks_anything_of_a_run() -> None:
     writing = {action.name for action in ACTIONS if action.writes}
-    assert writing == {"new", "stop"}
+    assert writing == {
+        *("new", "stop", "decide", "approve", "override", "reject", "always", "send"),
+        *("pause", "checkpoint", "set_lr", "roll_back", "mute", "note"),
+    }
     assert not writing & {action.name for action in at(PLACES, read_only=True)}
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import pty
 import signal
@@ -12,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from configs.load import compose, validate
 from sessions.paths import SessionPaths
 from tests.engine.runs import ended, wait_until
 
@@ -46,6 +49,14 @@ def test_train_runs_to_the_end_and_says_how_it_went(tmp_path: Path) -> None:
         ((*FAKE, "script.crash_at=3"), 1, "scripted crash at step 3"),
         ((*FAKE, "script.kill_at=3"), 1, "SIGKILL"),
         ((*FAKE, "train.epoch=3"), 2, "error: there is no key 'train.epoch'"),
+        ((*FAKE, "norms.thresholds.spik.sigma=3"), 2, "error: there is no norm 'spik'; did you mean 'spike'?"),
+        ((*FAKE, "norms.thresholds={spike:{sigmas:3}}"), 2, "error: norm spike has no limit 'sigmas'; did you mean"),
+        ((*FAKE, "norms.thresholds.spike.level=of"), 2, "error: norm spike: level=of: allowed is violate, warn"),
+        ((*FAKE, "norms.muted=[spikes]"), 2, "error: there is no norm 'spikes'; did you mean 'spike'?"),
+        ((*FAKE, "norms.file=mine.yaml"), 2, "mine.yaml is no file that can be read"),
+        ((*FAKE, "--approve", "auto", "approve=ask"), 2, "error: --approve auto and approve=ask differ"),
+        ((*FAKE, "--fail-on", "never", "fail_on=major"), 2, "error: --fail-on never and fail_on=major differ"),
+        ((*FAKE, "--fail-on", "minor"), 2, "Invalid value for '--fail-on'"),
         ((*FAKE, "--name", "a/b"), 2, "error: 'a/b' cannot name a run"),
         (("train", "--multirun"), 2, "No such option"),
         (("dance",), 2, "No such command"),
@@ -73,8 +84,25 @@ def test_cfg_prints_what_would_run_and_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("workload", ["vit", "catboost", "fake"])
+def test_what_cfg_prints_is_a_configuration_again(tmp_path: Path, workload: str) -> None:
+    changes = ("norms.thresholds={spike:{sigma:inf}}", "--approve", "auto", "--fail-on", "major")
+    config = validate(yaml.safe_load(nora(tmp_path, "train", f"workload={workload}", *changes, "--cfg").stdout))
+    assert (config.approve, config.fail_on, config.norms.thresholds) == (
+        "auto",
+        "major",
+        {"spike": {"sigma": math.inf}},
+    )
+    assert config == compose([f"workload={workload}", changes[0], "approve=auto", "fail_on=major"])
+
+
+def test_a_flag_and_an_override_may_say_the_same(tmp_path: Path) -> None:
+    done = nora(tmp_path, *FAKE, "approve=auto", "--approve", "auto", "--cfg", "--json")
+    assert json.loads(done.stdout)["approve"] == "auto"
+
+
 def test_train_as_json_prints_the_final_state(tmp_path: Path) -> None:
-    done = nora(tmp_path, *FAKE, "script.nan_at=100", "--json")
+    done = nora(tmp_path, *FAKE, "script.nan_at=100", "--json", "--approve", "record", "--fail-on", "never")
     state = json.loads(done.stdout)
     assert (state["status"], state["exit_code"], state["step"]) == ("completed", 0, 100)
     assert state["metrics"]["train"]["loss"]["last"] == "nan"

@@ -17,7 +17,7 @@ async def main():
         await until_shown(pilot, "vit-digits-completed")
         await pilot.press("down", "enter")
         await until_shown(pilot, "grad_norm")
-        for key in "1234":
+        for key in "123456":
             await pilot.press(key)
             await pilot.pause(0.2)
         await pilot.press("question_mark", "escape", "escape", "n")

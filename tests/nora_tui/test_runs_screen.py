@@ -161,7 +161,7 @@ async def test_what_waits_for_a_person_says_so(runs: Path) -> None:
     app = NoraApp(runs)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until_shown(pilot, "◆ 1 waiting", "1 waiting for you")
-        assert "viol" in screen_text(app)
+        assert "▲1" in screen_text(app)
 
 
 async def test_a_broken_session_is_one_line_and_no_end(runs: Path) -> None:

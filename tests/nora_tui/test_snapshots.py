@@ -7,10 +7,9 @@ import pytest
 from textual.pilot import Pilot
 
 from nora_tui.app import NoraApp
-from sessions import events
 from sessions.paths import SessionPaths
 from tests.nora_tui import made
-from tests.nora_tui.pilots import until_shown
+from tests.nora_tui.pilots import open_proposal, until_heard, until_shown
 
 SMALL, LARGE = (80, 24), (200, 50)
 Compare = Callable[..., bool]
@@ -22,6 +21,8 @@ def after(*keys: str, shown: tuple[str, ...], first: tuple[str, ...] = ()) -> Ca
 
     async def prepare(pilot: Pilot[None]) -> None:
         await until_shown(pilot, *first)
+        if "a" in keys:
+            await until_heard(pilot)
         await pilot.press(*keys)
         await until_shown(pilot, *shown)
 
@@ -30,12 +31,7 @@ def after(*keys: str, shown: tuple[str, ...], first: tuple[str, ...] = ()) -> Ca
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 def test_runs(snap_compare: Compare, runs: Path, size: tuple[int, int]) -> None:
-    violation = events.ViolationFound(
-        id="v1", norm="finite-loss", category="validity", severity="critical", step=5, message="the loss is nan"
-    )
-    proposal = events.Proposal(id="p1", violations=["v1"], action="roll_back", hold="pause")
-    waits = [*made.running("vit-digits-waits", until=90), (5.0, violation), (5.0, proposal)]
-    made.alive(made.write(runs / "vit-digits-waits", waits, began=made.BEGAN.replace(hour=13, minute=26, second=1)))
+    made.write_waiting(runs)
     assert snap_compare(
         NoraApp(runs), terminal_size=size, run_before=after("down", shown=(*ALL, "1 waiting"), first=ALL)
     )
@@ -48,13 +44,13 @@ def test_runs_empty(snap_compare: Compare, empty: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "size", "keys", "shown"),
     [
-        ("vit-digits-completed", SMALL, (), ("grad_norm", "14 charts")),
+        ("vit-digits-completed", SMALL, (), ("grad_norm", "page 1/4")),
         ("vit-digits-live", LARGE, (), ("grad_norm", "14 charts", "vit on digits")),
         ("vit-digits-nan", SMALL, ("enter",), ("page 1/14", "vit on digits")),
         ("vit-digits-stopped", SMALL, ("L", "right"), ("▸ accuracy log", "vit on digits")),
-        ("vit-digits-completed", SMALL, ("2",), ("100%|", "following")),
-        ("vit-digits-completed", SMALL, ("3",), ("weight_decay",)),
-        ("vit-digits-completed", LARGE, ("4",), ("Test CPU", "uncommitted")),
+        ("vit-digits-completed", SMALL, ("4",), ("100%|", "following")),
+        ("vit-digits-completed", SMALL, ("5",), ("weight_decay",)),
+        ("vit-digits-completed", LARGE, ("6",), ("Test CPU", "uncommitted")),
         ("vit-digits-live", SMALL, ("question_mark",), ("Show the charts",)),
     ],
     ids=["charts", "charts-large", "nan-enlarged", "stopped-log", "console", "config", "info", "help"],
@@ -69,6 +65,61 @@ def test_run(
     app = NoraApp(runs, SessionPaths(runs / run))
     prepare = after(*keys, shown=shown, first=("grad_norm",))
     assert snap_compare(app, terminal_size=size, run_before=prepare)
+
+
+FORM = ("y approve", "waits for you", "holds for")
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ((), ("9m 42s left", "page 1/")),
+        (("2",), ("non-finite", "value", "limit")),
+        (("3",), ("skip_step", "◆ waits")),
+        (("a",), FORM),
+    ],
+    ids=["proposal", "norms", "timeline", "decide"],
+)
+def test_a_proposal_waits(
+    snap_compare: Compare, runs: Path, size: tuple[int, int], keys: tuple[str, ...], shown: tuple[str, ...]
+) -> None:
+    paths = made.write_waiting(runs)
+    prepare = after(*keys, shown=shown, first=("waits for you", "grad_norm" if size == LARGE else "accuracy"))
+    assert snap_compare(NoraApp(runs, paths), terminal_size=size, run_before=prepare)
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        (("o", "tab", "backspace", "backspace", "backspace", "x"), ("steps='x' is not possible",)),
+        (("r", *"a planned spike"), ("a planned spike",)),
+    ],
+    ids=["override", "reject"],
+)
+def test_an_answer(snap_compare: Compare, runs: Path, keys: tuple[str, ...], shown: tuple[str, ...]) -> None:
+    paths = made.write_waiting(runs)
+
+    async def prepare(pilot: Pilot[None]) -> None:
+        await open_proposal(pilot)
+        await pilot.press(*keys)
+        await until_shown(pilot, *shown)
+
+    assert snap_compare(NoraApp(runs, paths), terminal_size=SMALL, run_before=prepare)
+
+
+@pytest.mark.parametrize(("key", "shown"), [("s", "The run will change"), ("m", "The run will judge")])
+def test_a_command(snap_compare: Compare, runs: Path, key: str, shown: str) -> None:
+    prepare = after(key, shown=(shown,), first=("grad_norm",))
+    paths = SessionPaths(runs / "vit-digits-live")
+    assert snap_compare(NoraApp(runs, paths), terminal_size=SMALL, run_before=prepare)
+
+
+def test_a_proposal_without_colours(snap_compare: Compare, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    paths = made.write_waiting(runs)
+    prepare = after("3", shown=("◆ waits",), first=("waits for you", "accuracy"))
+    assert snap_compare(NoraApp(runs, paths), terminal_size=SMALL, run_before=prepare)
 
 
 def test_new_run(snap_compare: Compare, empty: Path) -> None:

@@ -48,3 +48,15 @@ def test_without_a_person(regime, severity, reversible) -> None:
     else:
         assert auto.how == "act"
         assert auto.policy == ("approve=auto" if asked.how == "ask" else asked.policy)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("approve", ["ask", "auto", "record"])
+def test_when_no_remedy_is_left_only_a_person_ends_a_run_for_less_than_critical(regime, severity, approve) -> None:
+    usual, last = (decide(regime, severity, approve, reversible=False, exhausted=each) for each in (False, True))
+    if approve == "auto" and severity == "major" and regime != "exploratory":
+        assert (usual.how, last.how) == ("act", "record")
+        assert "no remedy is left" in last.policy
+    else:
+        assert last == usual

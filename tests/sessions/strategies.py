@@ -1,4 +1,4 @@
-"""Random events of every type, for property tests."""
+"""Random events and requests of every type, for property tests."""
 
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sessions import events
 from sessions.events import AnyEvent
+from sessions.requests import AnyRequest
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 # Whole JSON numbers come back as int and the three spellings of non-finite floats as floats: see sessions/codec.py.
@@ -16,6 +17,7 @@ JSON: st.SearchStrategy[Any] = st.dictionaries(
     st.recursive(st.none() | st.booleans() | NUMBERS | TEXT, lambda inner: st.lists(inner, max_size=3), max_leaves=5),
 )
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+ENVELOPE: dict[str, st.SearchStrategy[Any]] = {"seq": st.integers(0, 2**53), "ts": TIMES}
 
 
 def _of(kind: Any) -> st.SearchStrategy[Any]:
@@ -48,10 +50,10 @@ def struct(kind: type[Any]) -> st.SearchStrategy[Any]:
 
     hints = get_type_hints(kind)
     fields = {name: _of(hints[name]) for name in kind.__struct_fields__ if name not in ("v", "seq", "ts")}
-    if "ts" in kind.__struct_fields__:
-        fields |= {"seq": st.integers(0, 2**53), "ts": TIMES}
+    fields |= {name: drawn for name, drawn in ENVELOPE.items() if name in kind.__struct_fields__}
     return st.builds(kind, **fields)
 
 
 EVENTS = st.one_of([struct(kind) for kind in get_args(AnyEvent)])
+REQUESTS = st.one_of([struct(kind) for kind in get_args(AnyRequest)])
 RUN_EVENTS = st.one_of([struct(kind) for kind in get_args(events.RunEvent)])

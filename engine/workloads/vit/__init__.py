@@ -44,8 +44,13 @@ def run(config: VitConfig, watch: "Watch") -> dict[str, Any]:
 
     Raises:
         RunStopped: The run was asked to stop; a checkpoint was saved.
+        Restart: It is to be called again, from the beginning.
         NoraError: What went wrong, where, and what to do.
     """
+    from engine import injections
     from engine.workloads.vit.train import train
 
+    if watch.seeds is None:
+        injections.begin(config)
+        watch.sees_seeds()
     return train(config, watch)

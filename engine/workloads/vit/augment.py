@@ -69,6 +69,21 @@ class Augmenter:
         return mixup(images, targets, self._options.mixup) if self._options.mixup else (images, targets)
 
 
+class RandomCrop:
+    """Moves every image by up to ``margin`` pixels, as the Augmenter does in training."""
+
+    def __init__(self, margin: int) -> None:
+        self._margin = margin
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return uint8 [n, height, width, channels], as it came."""
+        n, height, width, _ = images.shape
+        padded = F.pad(images, (0, 0, *[self._margin] * 4))
+        top, left = torch.randint(2 * self._margin + 1, (2, n), device=images.device)
+        straight = torch.zeros(n, dtype=torch.bool, device=images.device)
+        return crop(padded, torch.arange(n, device=images.device), top, left, straight, height, width)
+
+
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation [channels] of uint8 images [n, height, width, channels]."""
     counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.cpu().unbind(-1)]).double()

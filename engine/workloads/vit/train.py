@@ -6,25 +6,31 @@ batch at a time. On a GPU: the fused attention, a compiled forward and backward 
 and no wait for the device between two records.
 """
 
+import hashlib
 import math
 import os
-import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from configs.schema import Amp, Scheduler, VitConfig, VitModel, VitOptimizer
-from engine import checkpoints
+from engine import injections
+from engine.checkpoints import Kind, seed_all
 from engine.datasets import images
-from engine.watch import RunStopped, Watch
-from engine.workloads.vit.augment import Augmenter, normalised
+from engine.predictions import Evaluated
+from engine.probes.data import overlaps, random_transforms
+from engine.watch import RolledBack, RunStopped, Watch
+from engine.workloads.vit.augment import Augmenter, RandomCrop, normalised
 from engine.workloads.vit.muon import Muon
+from norms.signals import Candidate, Preflight, RunEnd
+from sessions.events import Json
 
 EVALUATION_BATCH = 512
 CALIBRATION_BINS = 15
@@ -58,12 +64,15 @@ class Block(nn.Module):
     Only the norms have biases: those of the matrices would cost a tenth of a step on a CPU, and win no accuracy.
     """
 
-    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.GELU(), nn.Linear(hidden, dim, bias=False))
+        layers = [nn.Linear(dim, hidden, bias=False), nn.GELU(), nn.Linear(hidden, dim, bias=False)]
+        if dropout:
+            layers.insert(2, nn.Dropout(dropout))
+        self.mlp = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm1(x))
@@ -83,7 +92,9 @@ class ViT(nn.Module):
         positions = sine_cosine_positions(height // options.patch, width // options.patch, options.dim)
         self.register_buffer("positions", positions, persistent=False)
         hidden = round(options.dim * options.mlp_ratio)
-        self.blocks = nn.Sequential(*(Block(options.dim, options.heads, hidden) for _ in range(options.depth)))
+        self.blocks = nn.Sequential(
+            *(Block(options.dim, options.heads, hidden, options.dropout) for _ in range(options.depth))
+        )
         self.norm = nn.LayerNorm(options.dim)
         self.head = nn.Linear(options.dim, classes)
 
@@ -116,15 +127,15 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
 
     Raises:
         RunStopped: The run was asked to stop; a checkpoint was saved.
+        Restart: It is to be called again, from the beginning.
         NoraError: What went wrong, where, and what to do.
     """
     device = device_of(config.runtime.device)
     dtype = dtype_of(config.amp, device)
     torch.set_num_threads(config.runtime.threads or len(os.sched_getaffinity(0)))
     torch.use_deterministic_algorithms(config.runtime.deterministic)
-    random.seed(config.seed)
-    np.random.seed(config.seed)
-    torch.manual_seed(config.seed)
+    if not injections.forgets_seeds(config):
+        seed_all(config.seed)
 
     with watch.phase("data"):
         data = images.load(config.data)
@@ -135,10 +146,15 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
         )
         val = Resident(data.train.images[val_rows], data.train.labels[val_rows], augment, device)
         test = Resident(data.test.images, data.test.labels, augment, device)
+    order = Order(len(train_rows), config.train.batch_size, config.seed)
+    total = config.train.epochs * order.batches
+    watch.begin(total, order.batches)
 
     model = ViT(config.model, data.shape, len(data.classes)).to(device)
     optimizers = optimizers_of(model, config.optimizer, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    keep = injections.plant(config, total, model, (val, test), RandomCrop(max(1, config.augment.crop)), watch)
+    judge_data(data, {"train": train_rows, "val": val_rows}, [val, test], watch)
 
     def loss_of(x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
@@ -159,82 +175,104 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
     if dtype is torch.bfloat16 and not computes_bf16(device):
         watch.log("warning", f"amp.dtype=bf16: {device} only emulates it, slower than fp32; amp.dtype=auto avoids that")
 
-    order = Order(len(train_rows), config.train.batch_size, config.seed)
-    total = config.train.epochs * order.batches
-    step = 0
+    at = Place()
     best: Best | None = None
     scores: dict[str, float] = {}
+    watch.attach(model, optimizers, scaler=scaler, place=lambda: at.state(order, total), keep=keep)
 
-    def save(epoch: float, batch: int, kinds: list[checkpoints.Kind], metrics: dict[str, float]) -> None:
-        with watch.phase("checkpoint", math.ceil(epoch)):
-            state = {
-                "model": model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                "scheduler": {"step": step, "total": total},
-                "scaler": scaler.state_dict(),
-                "rng": checkpoints.rng_state(),
-                "sampler": {"seed": order.seed, "epoch": math.ceil(epoch), "batch": batch},
-            }
-            watch.checkpoint(checkpoints.save(watch.paths.checkpoints, state, step, epoch, kinds, metrics))
+    while at.epoch <= config.train.epochs:
+        try:
+            with watch.phase("train", at.epoch):
+                model.train()
+                for rows in order.epoch(at.epoch, device, after=at.batch):
+                    rate = learning_rate(config.scheduler, at.step, total)
+                    for optimizer in optimizers:
+                        for group in optimizer.param_groups:
+                            group["lr"] = group["peak_lr"] * rate
+                    x, targets = augment(rows)
+                    if in_graphs:
+                        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+                    loss, logits = loss_of(x, targets)
+                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                    for optimizer in optimizers:
+                        scaler.unscale_(optimizer)
+                    at.step += 1
+                    at.batch += 1
+                    if at.step % config.train.log_every == 0 or at.step == 1:
+                        values = {"loss": loss.item(), "grad_norm": gradient_norm(model)} | rates(optimizers)
+                        if not config.augment.mixup:
+                            values["accuracy"] = (logits.argmax(1) == labels[rows]).float().mean().item()
+                        if scaler.is_enabled():
+                            values["loss_scale"] = scaler.get_scale()
+                        watch.metrics("train", at.step, values, epoch=at.step / order.batches)
+                    for optimizer in optimizers:
+                        scaler.step(optimizer)
+                        optimizer.zero_grad()
+                    scaler.update()
+                    watch.step(at.step, epoch=at.step / order.batches, samples=len(rows))
+            watch.epoch(at.epoch, at.step, order_digest=order.digest(at.epoch))
 
-    for epoch in range(1, config.train.epochs + 1):
-        with watch.phase("train", epoch):
-            model.train()
-            for batch, rows in enumerate(order.epoch(epoch, device), 1):
-                x, targets = augment(rows)
-                rate = learning_rate(config.scheduler, step, total)
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["peak_lr"] * rate
-                if in_graphs:
-                    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-                loss, logits = loss_of(x, targets)
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                for optimizer in optimizers:
-                    scaler.unscale_(optimizer)
-                step += 1
-                if step % config.train.log_every == 0 or step == 1:
-                    values = {"loss": loss.item(), "grad_norm": gradient_norm(model)} | rates(optimizers)
-                    if not config.augment.mixup:
-                        values["accuracy"] = (logits.argmax(1) == labels[rows]).float().mean().item()
-                    if scaler.is_enabled():
-                        values["loss_scale"] = scaler.get_scale()
-                    watch.metrics("train", step, values, epoch=step / order.batches)
-                for optimizer in optimizers:
-                    scaler.step(optimizer)
-                    optimizer.zero_grad()
-                scaler.update()
-                try:
-                    watch.step(step, epoch=step / order.batches, samples=len(rows))
-                except RunStopped:
-                    save(step / order.batches, batch, ["last"], {})
-                    raise
-
-        with watch.phase("validate", epoch):
-            scores = evaluate(model, val, dtype, data.classes)
-            watch.metrics("val", step, scores, epoch=epoch)
-        improved = best is None or (scores["accuracy"], -scores["loss"]) > (best.accuracy, -best.loss)
-        if improved:
-            weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            best = Best(epoch, step, scores["accuracy"], scores["loss"], weights)
-        every = config.checkpoint.every_epochs
-        if epoch == config.train.epochs or (every and (improved or epoch % every == 0)):
-            kinds: list[checkpoints.Kind] = ["best", "last"] if improved else ["last"]
-            save(epoch, order.batches, kinds, {f"val/{name}": scores[name] for name in ("loss", "accuracy", "ece")})
+            with watch.phase("validate", at.epoch):
+                scores = watch.evaluate("val", at.step, at.epoch, lambda: evaluate(model, val, dtype, data.classes))
+            improved = best is None or (scores["accuracy"], -scores["loss"]) > (best.accuracy, -best.loss)
+            if improved:
+                weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                best = Best(at.epoch, at.step, scores["accuracy"], scores["loss"], weights)
+            every = config.checkpoint.every_epochs
+            if at.epoch == config.train.epochs or (every and (improved or at.epoch % every == 0)):
+                kinds: list[Kind] = ["best", "last"] if improved else ["last"]
+                values = {f"val/{name}": scores[name] for name in ("loss", "accuracy", "ece")}
+                watch.save(at.step, at.epoch, kinds, values)
+            at.epoch, at.batch = at.epoch + 1, 0
+        except RolledBack as back:
+            at.go_back(back)
+        except RunStopped:
+            watch.save(at.step, at.step / order.batches, ["last"])
+            raise
 
     assert best is not None
+    watch.trained()
     with watch.phase("test"):
         model.load_state_dict(best.weights)
-        tested = evaluate(model, test, dtype, data.classes)
-        watch.metrics("test", best.step, tested, epoch=best.epoch)
+        tested = watch.evaluate("test", best.step, best.epoch, lambda: evaluate(model, test, dtype, data.classes))
+    candidate = Candidate(split="test", accuracy=tested["accuracy"], ece=tested["ece"])
+    watch.feed(
+        RunEnd(
+            step=at.step,
+            selected_on=("val",),
+            reported_on=("test",),
+            candidate=candidate if config.promotion.enabled else None,
+        )
+    )
     return {
-        "steps": step,
+        "steps": at.step,
         "val": scores,
         "best": {"epoch": best.epoch, "step": best.step, "accuracy": best.accuracy, "loss": best.loss},
         "test": tested,
         "model": {"parameters": parameters, "dtype": precision, "device": str(device)},
         "data": {"path": str(images.path_of(config.data)), "sha256": data.sha256},
     }
+
+
+@dataclass
+class Place:
+    """Where the loop is: the epoch that it is in, and the batches of it and the updates that are done."""
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+
+    def state(self, order: "Order", total: int) -> dict[str, dict[str, int]]:
+        """Return the loop's part of a checkpoint."""
+        return {
+            "sampler": {"seed": order.seed, "epoch": self.epoch, "batch": self.batch},
+            "scheduler": {"step": self.step, "total": total},
+        }
+
+    def go_back(self, back: RolledBack) -> None:
+        self.step = back.step
+        if back.position is not None:
+            self.epoch, self.batch = back.position["sampler"]["epoch"], back.position["sampler"]["batch"]
 
 
 @dataclass(frozen=True)
@@ -257,12 +295,22 @@ class Order:
         self.seed = seed
         self.batches = rows // batch_size
 
-    def epoch(self, epoch: int, device: torch.device) -> Iterator[Tensor]:
-        """Yield int64 [batch_size] on the device; the rows that fill no batch are left out until the next shuffle."""
+    def epoch(self, epoch: int, device: torch.device, after: int = 0) -> Iterator[Tensor]:
+        """Yield int64 [batch_size] on the device, without the first ``after`` batches of the epoch.
+
+        The rows that fill no batch are left out until the next shuffle.
+        """
+        rows = torch.from_numpy(self._shuffled(epoch)).to(device)
+        yield from torch.split(rows, self._batch_size)[after:]
+
+    def digest(self, epoch: int) -> str | None:
+        """Return a digest of the order of an epoch; None with one batch, where the order matters to nothing."""
+        return hashlib.sha256(self._shuffled(epoch).tobytes()).hexdigest()[:16] if self.batches > 1 else None
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         # Not torch's generator: on a CPU it reads 32 bits of its seed and ignores the rest.
         shuffled = np.random.default_rng((self.seed, epoch)).permutation(self._rows)
-        rows = torch.from_numpy(shuffled[: self.batches * self._batch_size]).to(device)
-        yield from torch.split(rows, self._batch_size)
+        return shuffled[: self.batches * self._batch_size]
 
 
 class Resident:
@@ -272,10 +320,32 @@ class Resident:
         self._images = torch.from_numpy(pixels).to(device)
         self._mean, self._std = augment.mean, augment.std
         self.labels = torch.from_numpy(labels)
+        self.transforms: tuple[Callable[[Tensor], Tensor], ...] = ()
+        """What the images go through before they are normalised."""
 
     def batches(self) -> Iterator[Tensor]:
         for part in torch.split(self._images, EVALUATION_BATCH):
+            for transform in self.transforms:
+                part = transform(part)
             yield normalised(part, self._mean, self._std)
+
+
+def judge_data(
+    data: images.Images, rows: dict[str, NDArray[np.int64]], evaluated: list[Resident], watch: Watch
+) -> None:
+    """Have judged what the run learns from and how it evaluates; ``rows`` are those of train and val."""
+    parts = {split: data.train.images[chosen] for split, chosen in rows.items()} | {"test": data.test.images}
+    watch.made_of(data.sha256)
+    watch.feed(Preflight(step=0, overlaps=overlaps(parts), selected_on=("val",), reported_on=("test",)))
+
+    def swap(params: Json) -> Json:
+        before = random_transforms(evaluated)
+        for part in evaluated:
+            part.transforms = ()
+        return {"before": {"random": list(before)}, "after": {"random": list(random_transforms(evaluated))}}
+
+    watch.can("swap_eval_transform", swap, when="evaluation")
+    watch.preflight(lambda: Preflight(step=watch.steps_done, evaluation_random=random_transforms(evaluated)))
 
 
 # --- its parts --------------------------------------------------------------------------------------------------------
@@ -353,8 +423,8 @@ def gradient_norm(model: nn.Module) -> float:
 
 
 @torch.inference_mode()
-def evaluate(model: ViT, part: Resident, dtype: torch.dtype | None, classes: tuple[str, ...]) -> dict[str, float]:
-    """Return loss (without smoothing), accuracy, calibration error and the accuracy of every class, over all images."""
+def evaluate(model: ViT, part: Resident, dtype: torch.dtype | None, classes: tuple[str, ...]) -> Evaluated:
+    """Find loss (without smoothing), accuracy, calibration error and the accuracy of every class, over all images."""
     model.eval()
     outputs = []
     for x in part.batches():
@@ -364,11 +434,12 @@ def evaluate(model: ViT, part: Resident, dtype: torch.dtype | None, classes: tup
     right = (logits.argmax(1) == part.labels).double()
     in_class = F.one_hot(part.labels, len(classes)).double()
     by_class = zip(classes, (right @ in_class).tolist(), in_class.sum(0).tolist(), strict=True)
-    return {
+    scores = {
         "loss": F.cross_entropy(logits, part.labels).item(),
         "accuracy": right.mean().item(),
         "ece": calibration_error(logits.softmax(1), part.labels),
     } | {f"accuracy/{name}": count / rows for name, count, rows in by_class if rows}
+    return Evaluated(scores, logits.numpy(), part.labels.numpy(), split_size=len(part.labels))
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:

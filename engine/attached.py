@@ -1,0 +1,287 @@
+"""What Watch does with live PyTorch objects: probes feed it, and it can change, save and restore them."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from msgspec.structs import replace
+from torch import nn
+from torch.optim import Optimizer
+
+from engine import checkpoints
+from engine.controls import ActionFailed, Effect
+from engine.predictions import Evaluated
+from engine.probes.torch import TorchProbe
+from engine.probes.torch_controls import TorchControls
+from norms.signals import CheckpointSaved, Preflight, Replay, Step, Update
+from sessions.events import Json
+
+if TYPE_CHECKING:
+    from engine.watch import Watch
+
+REHEARSED_STEPS = 2
+"""Steps that are done twice at the start of a run, from one snapshot; the second shows the update of the first."""
+
+
+@dataclass
+class Rehearsal:
+    """The first steps, which are done once for the record of what they give, and once more for good."""
+
+    snapshot: Json
+    steps: int
+    first: list[float] = field(default_factory=list)
+    """Losses and gradient norms."""
+    second: list[float] = field(default_factory=list)
+
+
+class Attached:
+    """The model, optimizers, scaler and scheduler of a run, seen by a probe and changed by actions.
+
+    Args:
+        watch: Takes the signals and carries the decisions out.
+        model: The model.
+        optimizers: Those that share one backward pass.
+        scaler: The gradient scaler, if there is one.
+        scheduler: The learning rate scheduler, if there is one of PyTorch's.
+        place: Returns the loop's own part of a state, with what it needs to go on from there; None: it cannot go back.
+        keep: Takes the whole state and returns what of it is saved.
+    """
+
+    def __init__(
+        self,
+        watch: "Watch",
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        scaler: torch.amp.GradScaler | None,
+        scheduler: Any,
+        place: Callable[[], Json] | None,
+        keep: Callable[[Json], Json],
+    ) -> None:
+        self._watch = watch
+        self._place = place
+        self.probe = TorchProbe(model, optimizers, scaler=scaler, scheduler=scheduler, sink=_Sink(watch, self))
+        self.controls = TorchControls(model, optimizers, scaler, scheduler, self.probe)
+        self._keep = keep
+        self._model = model
+        self._forced: dict[str, list[nn.Module]] = {"train": [], "eval": []}
+        self._saved: list[checkpoints.Saved] = []
+        self._rehearsal: Rehearsal | None = None
+        self._replayed: Rehearsal | None = None
+        for action, handler in self.controls.handlers().items():
+            if action != "skip_step":  # the Watch's own, which can wait for the next update
+                watch.can(action, handler)
+        watch.can("set_mode", self._set_mode, when="evaluation")
+        watch.can("checkpoint_now", self._checkpoint_now, when="boundary")
+        watch.can("save_again", self._save_again)
+        if place is not None:
+            watch.can("roll_back", self._roll_back, self._why_not_back, when="boundary")
+            watch.can("reseed_restart", self._reseed_restart, when="boundary")
+
+    # --- while it runs ---
+
+    def install(self) -> None:
+        self.probe.install()
+        self._watch.preflight(self._preflight)
+
+    def _preflight(self) -> Preflight:
+        """Return what is known of the objects before the first update, and of the seeds."""
+        seeds = self._watch.seeds
+        generators = None if seeds is None else seeds.generators()
+        done = self._watch.steps_done
+        facts = self.probe.preflight()
+        return replace(facts, epoch=self._watch.epoch_of(done), generators=generators, seed=self._watch.config.seed)
+
+    def remove(self) -> None:
+        self.probe.remove()
+
+    def rehearse(self, steps: int) -> None:
+        """Have the first ``steps`` steps done twice; see `Rehearsal`."""
+        assert self._place is not None
+        self._rehearsal = Rehearsal(self.whole_state(), steps)
+        self._watch.rehearsing = True
+
+    def noted(self, signal: Step) -> None:
+        """Keep what a step gave, as long as it is compared."""
+        values = [math.nan if each is None else each for each in (signal.loss, signal.grad_norm)]
+        if self._rehearsal is not None:
+            self._rehearsal.first += values
+        elif self._replayed is not None:
+            self._replayed.second += values
+
+    def stepped(self, step: int) -> Json | None:
+        """Return the place to go back to when the rehearsal is over; have its repetition judged."""
+        self.probe.settle()
+        if (rehearsal := self._rehearsal) is not None and step >= rehearsal.steps:
+            self.controls.restore(rehearsal.snapshot)
+            self._rehearsal, self._replayed = None, rehearsal
+            self._watch.rehearsing = False
+            return self._place_in(rehearsal.snapshot)
+        if (rehearsal := self._replayed) is not None and step >= rehearsal.steps:
+            self._replayed = None
+            pairs = zip(rehearsal.first, rehearsal.second, strict=True)
+            difference = max((_difference(a, b) for a, b in pairs), key=_nan_first, default=None)
+            self._watch.feed(Replay(step=step, steps=rehearsal.steps, difference=difference))
+        return None
+
+    def pass_over(self, seconds: float) -> None:
+        self.probe.clock_shift(seconds)
+
+    def evaluated(self, split: str, evaluate: Callable[[], Evaluated]) -> tuple[Evaluated, dict[str, Any]]:
+        """Return what an evaluation found, and what its forward passes showed; buffers are as they were before it."""
+        for module in self._forced["eval"]:
+            module.train(False)
+        with self.probe.evaluation(split) as seen:
+            found = evaluate()
+        for module in self._forced["train"]:
+            module.train()
+        facts = seen.facts()
+        if facts.get("buffers_changed"):
+            seen.restore_buffers()
+        return found, facts
+
+    def _set_mode(self, params: Json) -> Effect:
+        """Put modules into a mode now, and from now on whenever an evaluation begins (eval) or is over (train)."""
+        effect = self.controls.set_mode(params)
+        modules = dict(self._model.named_modules())
+        self._forced[params["mode"]] = [modules[name] for name in params.get("modules", [""])]
+        return effect
+
+    # --- checkpoints ---
+
+    def whole_state(self) -> Json:
+        """Return all that is attached, and the loop's own part."""
+        return self.controls.state() | (self._place() if self._place else {})
+
+    def _place_in(self, state: Json) -> Json:
+        assert self._place is not None
+        return {name: state[name] for name in self._place()}
+
+    def save(
+        self, step: int, epoch: float | None, kinds: Sequence[checkpoints.Kind], metrics: dict[str, float]
+    ) -> None:
+        """Save what the loop keeps, record it, and have it judged."""
+        self._write(self._keep(self.whole_state()), step, epoch, kinds, metrics)
+
+    def _write(
+        self, state: Json, step: int, epoch: float | None, kinds: Sequence[checkpoints.Kind], metrics: dict[str, float]
+    ) -> checkpoints.Saved:
+        with self._watch.phase("checkpoint", None if epoch is None else math.ceil(epoch)):
+            saved = checkpoints.save(self._watch.paths.checkpoints, state, step, epoch, kinds, metrics)
+        self._watch.checkpoint(saved)
+        self._saved.append(saved)
+        contents, matches = self._read_back(saved)
+        self._watch.feed(
+            CheckpointSaved(
+                step=step,
+                epoch=epoch,
+                path=saved.path,
+                contents=contents,
+                expected=checkpoints.parts_of(self.whole_state()),
+                hash_matches=matches,
+            )
+        )
+        return saved
+
+    def _read_back(self, saved: checkpoints.Saved) -> tuple[tuple[str, ...] | None, bool]:
+        content = (self._watch.paths.root / saved.path / checkpoints.STATE).read_bytes()
+        if hashlib.sha256(content).hexdigest() != saved.sha256:
+            return None, False
+        return checkpoints.parts_of(checkpoints.decode_state(content)), True
+
+    def _checkpoint_now(self, params: Json) -> Effect:
+        before = self._saved[-1].path if self._saved else None
+        step = self._watch.steps_done
+        saved = self._write(self.whole_state(), step, self._watch.epoch_of(step), ["last"], {})
+        return {"before": {"last": before}, "after": {"last": saved.path}}
+
+    def _save_again(self, params: Json) -> Effect:
+        if not self._saved:
+            raise ActionFailed("no checkpoint has been saved yet; use checkpoint_now")
+        last = self._saved[-1]
+        kinds: list[checkpoints.Kind] = list(last.kinds) or ["last"]
+        self._keep = _whole  # what is left out by those that save would be left out again
+        saved = self._write(self.whole_state(), last.step, last.epoch, kinds, last.metrics)
+        return {
+            "before": {"path": last.path, "complete": last.complete},
+            "after": {"path": saved.path, "complete": saved.complete},
+        }
+
+    # --- going back ---
+
+    def _candidates(self, params: Json) -> list[checkpoints.Saved]:
+        """Return the checkpoints that can be gone back to, the newest last."""
+        latest = self._watch.steps_done - params.get("steps", 0)
+        return [
+            saved
+            for saved in self._saved
+            if saved.complete
+            and "safety" not in saved.kinds
+            and saved.step <= latest
+            and params.get("checkpoint") in (None, saved.path)
+            and (self._watch.paths.root / saved.path).is_dir()
+        ]
+
+    def _why_not_back(self, params: Json) -> str | None:
+        return None if self._candidates(params) else "there is no complete checkpoint from so long ago"
+
+    def _roll_back(self, params: Json) -> Effect:
+        candidates = self._candidates(params)
+        if not candidates:
+            raise ActionFailed("there is no complete checkpoint to go back to any more")
+        target, before = candidates[-1], self._watch.steps_done
+        state = checkpoints.load(self._watch.paths.root / target.path)
+        self._write(self.whole_state(), before, self._watch.epoch_of(before), ["safety"], {})
+        self.controls.restore(state)
+        self._watch.go_back(target.step, None if params.get("skip_batches") else self._place_in(state))
+        return {"before": {"step": before}, "after": {"step": target.step, "checkpoint": target.path}}
+
+    def _reseed_restart(self, params: Json) -> Effect:
+        seed = params.get("seed", self._watch.config.seed)
+        before = self._watch.steps_done
+        if self._watch.seeds is not None:
+            self._watch.seeds.begin()
+        checkpoints.seed_all(seed)
+        self._watch.restart()
+        return {"before": {"step": before}, "after": {"step": 0, "seed": seed}}
+
+
+class _Sink:
+    """What the probe reports to."""
+
+    def __init__(self, watch: "Watch", attached: Attached) -> None:
+        self._watch = watch
+        self._attached = attached
+
+    @property
+    def next_step(self) -> int:
+        return self._watch.steps_done + 1
+
+    @property
+    def epoch(self) -> float | None:
+        return self._watch.epoch_of(self.next_step)
+
+    def before_update(self, signal: Step) -> None:
+        self._attached.noted(signal)
+        if not self._watch.before_update(signal):
+            self._attached.probe.skip()
+
+    def after_update(self, signal: Update) -> None:
+        self._watch.after_update(signal)
+
+
+def _whole(state: Json) -> Json:
+    return state
+
+
+def _difference(first: float, second: float) -> float:
+    """Return the relative difference; 0 where both are NaN or equal infinities."""
+    if first == second or (math.isnan(first) and math.isnan(second)):
+        return 0.0
+    return abs(first - second) / max(abs(first), abs(second))
+
+
+def _nan_first(value: float) -> float:
+    return math.inf if math.isnan(value) else value
