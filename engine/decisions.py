@@ -86,14 +86,9 @@ class Decisions:
         """Norms whose remedy a person rejected."""
 
     @property
-    def waiting(self) -> bool:
-        """Whether a proposal waits for an answer."""
-        return bool(self._pending)
-
-    @property
-    def moves(self) -> bool:
-        """Whether something is to be done at the end of this step."""
-        return bool(self._boundary)
+    def waiting(self) -> list[str]:
+        """Ids of the proposals that wait for an answer."""
+        return list(self._pending)
 
     def consider(self, judged: Judged, step: int) -> None:
         """Have done what the agent plans about what was found; may hold until somebody has answered."""

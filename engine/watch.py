@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from configs.errors import ConfigError
 from configs.load import digest
 from configs.schema import AnyConfig
 from engine.controls import Able, Controls, Handler, When
 from engine.decisions import Decisions
-from engine.inbox import Inbox
+from engine.jumps import Restart, RolledBack, RunStopped
 from engine.predictions import Evaluated, facts
+from engine.probes.system import SystemProbe
 from engine.recorder import Recorder
+from engine.steering import Steering
 from norms.actions import ACTIONS
 from norms.agent import Agent
 from norms.judge import NOTHING, Judge, Judged, Reading, Violation
-from norms.norm import SEVERITIES, known_norm
+from norms.norm import SEVERITIES
 from norms.signals import AnySignal, EpochEnd, Evaluation, Preflight, Provenance, Replay, Step, Update
 from norms.user import load_user_norms
 from sessions import events
@@ -26,7 +27,8 @@ from sessions.events import Json
 from sessions.files import PRIVATE_DIR
 from sessions.log import EventLog
 from sessions.paths import SessionPaths
-from sessions.requests import AnyRequest, Command, Decide, Stop, WriteNote
+
+__all__ = ["Restart", "RolledBack", "RunStopped", "Watch"]
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,43 +41,12 @@ if TYPE_CHECKING:
 
 STANDINGS_INTERVAL = 5.0
 """Seconds between two events that say how the norms stand, at the least."""
-HOLD_POLL = 0.05
-"""Seconds between two looks at the requests while the run is held."""
 _SHOWN_SAMPLES = 16
 
 OWN_ACTIONS = frozenset({"skip_step", "stop", "pause", "resume", "mute", "launch_seeds"})
 """Actions that need none of a workload's objects."""
 Painter = Callable[[Violation, Path], None]
 """Draws the evidence of a violation into a PNG file."""
-
-
-class RunStopped(Exception):
-    """Somebody asked the run to stop; raised between two steps."""
-
-    def __init__(self, by: str, reason: str | None = None, *, signal: str | None = None) -> None:
-        super().__init__(f"stopped by {by}" + (f": {reason}" if reason else ""))
-        self.signal = signal
-        """The name of the signal, where it was one."""
-
-
-class RolledBack(Exception):
-    """Model, optimizers and random generators are those of an earlier step; the loop is to go on from there."""
-
-    def __init__(self, step: int, position: Json | None) -> None:
-        super().__init__(f"rolled back to step {step}")
-        self.step = step
-        """Updates done."""
-        self.position = position
-        """The sampler's position then; None where the batches since are left out and the loop goes on with the next."""
-
-
-class Restart(Exception):
-    """The workload is to begin anew, from step 0."""
-
-    def __init__(self, changes: Json | None = None) -> None:
-        super().__init__("restarted from step 0")
-        self.changes = changes or {}
-        """Sections of the configuration with the keys that are new: ``{"features": {"exclude": […]}}``."""
 
 
 class Watch(Recorder):
@@ -90,7 +61,6 @@ class Watch(Recorder):
         super().__init__(paths, log)
         self.config = config
         self.controls = Controls()
-        self._inbox = Inbox(paths)
         found = load_user_norms(Path(config.norms.file) if config.norms.file else None)
         overrides = config.norms.thresholds
         self._judge = Judge(config.regime, overrides=overrides, muted=config.norms.muted, user_norms=found.norms)
@@ -103,16 +73,15 @@ class Watch(Recorder):
             deadline_seconds=config.norms.deadline_seconds,
         )
         self._decisions = Decisions(log, self.controls, self._judge, self._agent, self._held, self._look_again)
+        self._steering = Steering(paths, log, self.controls, self._judge, self._decisions)
+        self._system = SystemProbe(paths.checkpoints)
         self._torch: Attached | None = None
         self.seeds: SeedProbe | None = None
         self.environment: Json = {}
         """What engine/environment.py found."""
         self._painters: dict[str, Painter] = {}
         self._preflights: list[Callable[[], Preflight]] = []
-        self._stop: RunStopped | None = None
-        self._stopping: events.Action | None = None
         self._jump: RolledBack | Restart | None = None
-        self._paused = False
         self._rehearsed = False
         self.steps_done = 0
         self._drawn: Sequence[int] | None = None
@@ -120,16 +89,9 @@ class Watch(Recorder):
         self._leave_out = False
         self._standings: dict[str, events.Standing] = {}
         self._stood_at = time.monotonic()
-        self._offer_own()
+        self.can("skip_step", self._skip_step)
         for problem in found.problems:
             self.log("warning", problem, source="norms")
-
-    def _offer_own(self) -> None:
-        self.can("skip_step", self._skip_step)
-        self.can("stop", self._stop_by_decision, when="boundary")
-        self.can("pause", self._pause, lambda _: "it is held already" if self._paused else None)
-        self.can("resume", self._resume, lambda _: None if self._paused else "it is not held")
-        self.can("mute", self._mute, lambda params: self._unknown_norm(params["norm"]))
 
     # --- what a workload says ---
 
@@ -316,21 +278,23 @@ class Watch(Recorder):
         self.steps_done = step
         if self._torch is not None and (position := self._torch.stepped(step)) is not None:
             self.go_back(0, position)
-        self._hear(step)
-        self._decisions.expire(step)
+        self._steering.hear(step)
         self._settle()
         if not self.rehearsing:
             self._advance(step, epoch, samples)
+            if (seen := self._system.poll(step, epoch)) is not None:
+                self.metrics("system", step, self._system.metrics(), epoch)
+                self.feed(seen)
             if time.monotonic() - self._stood_at >= STANDINGS_INTERVAL:
                 self._tell_standings()
 
     def _settle(self) -> None:
         """Do what had to wait for this moment between two steps."""
         self._decisions.settle()
-        if self._paused:
-            self._held(lambda: self._paused)
-        if self._stop is not None:
-            raise self._stop
+        if self._steering.paused:
+            self._held(lambda: self._steering.paused)
+        if self._steering.stop is not None:
+            raise self._steering.stop
         if self._jump is not None:
             jump, self._jump = self._jump, None
             raise jump
@@ -341,16 +305,10 @@ class Watch(Recorder):
 
     def _hold(self, waits: Callable[[], bool]) -> None:
         """Wait while ``waits``, obeying what people ask; a stop or a signal ends it."""
-        started = time.monotonic()
         step = self.steps_done + self._updating
-        while waits() and self._stop is None:
-            self._hear(step)
-            self._decisions.expire(step)
-            if not self._updating:
-                self._decisions.settle()
-            time.sleep(HOLD_POLL)
+        seconds = self._steering.hold(waits, step, between_steps=not self._updating)
         if self._torch is not None:
-            self._torch.pass_over(time.monotonic() - started)
+            self._torch.pass_over(seconds)
 
     # --- evaluations, epochs, checkpoints, the end ---
 
@@ -445,81 +403,17 @@ class Watch(Recorder):
 
     def interrupt(self, signal: str) -> None:
         """Have the next ``step`` raise RunStopped: for signal handlers, so it does nothing but note it."""
-        self._stop = RunStopped(signal, signal=signal)
-
-    def _hear(self, step: int) -> None:
-        requests, unreadable = self._inbox.poll()
-        for why in unreadable:
-            self._log.append(events.RequestRefused(request="", why=why))
-        for request in requests:
-            if (refusal := self._obey(request, step)) is not None:
-                self._log.append(events.RequestRefused(request=request.id, why=refusal))
-
-    def _obey(self, request: AnyRequest, step: int) -> str | None:
-        """Do what is asked, or return why it is refused."""
-        if isinstance(request, WriteNote):
-            self._log.append(events.Note(text=request.text, by=request.by, step=step))
-            return None
-        if self._stop is not None:
-            return "the run is stopping already"
-        match request:
-            case Stop():
-                self._begin_stop(request, step)
-                return None
-            case Decide():
-                return self._decisions.answer(request, step)
-            case Command(action="stop"):
-                return "stop is asked for by a stop request"
-            case Command():
-                refused = self._decisions.command(request.id, request.action, request.params, step)
-                if refused is None and request.action == "mute":
-                    self._decisions.drop(request.params["norm"], request.by, request.via, step)
-                return refused
-
-    def _begin_stop(self, request: Stop, step: int) -> None:
-        params = {"by": request.by, "via": request.via, "reason": request.reason}
-        self._stopping = self._log.append(
-            events.Action(id=request.id, action="stop", params=params, state="started", step=step)
-        )
-        self._stop = RunStopped(request.by, request.reason)
+        self._steering.interrupt(signal)
 
     def stopped(self) -> None:
         """Note that the workload has let go, and with it the request to stop is done."""
-        if self._stopping is not None:
-            self._log.append(replace(self._stopping, state="done"))
-
-    def _stop_by_decision(self, params: Json) -> Json:
-        self._stop = RunStopped(self._decisions.last_word)
-        return {"before": {"running": True}, "after": {"running": False}}
+        self._steering.stopped()
 
     def _skip_step(self, params: Json) -> Json:
         """Leave out this update; between two steps it is the next one."""
         self._leave_out = True
         update = self.steps_done + 1
         return {"before": {"update": update}, "after": {"left_out": update}}
-
-    def _pause(self, params: Json) -> Json:
-        self._paused = True
-        return {"before": {"held": False}, "after": {"held": True}}
-
-    def _resume(self, params: Json) -> Json:
-        self._paused = False
-        return {"before": {"held": True}, "after": {"held": False}}
-
-    def _unknown_norm(self, norm: str) -> str | None:
-        try:
-            known_norm(norm, self._judge.norms)
-        except ConfigError as error:
-            return str(error)
-        return None
-
-    def _mute(self, params: Json) -> Json:
-        before = self._standing(params["norm"])
-        self._judge.mute(params["norm"])
-        return {"before": {params["norm"]: before}, "after": {params["norm"]: "muted"}}
-
-    def _standing(self, norm: str) -> str:
-        return next(reading.standing for reading in self._judge.readings() if reading.norm == norm)
 
     # --- how the norms stand ---
 

@@ -150,11 +150,11 @@ class TorchProbe:
     # --- what it is told ---------------------------------------------------------------------------------------------
 
     def skip(self) -> None:
-        """Leave out the update that the sink is being told of, for every optimizer that shares it."""
+        """Leave out the update that the sink is being told of, for every optimizer that shares it; once is enough."""
         if not self.deciding or self._round is None:
             raise RuntimeError("no update is about to be done")
+        self.skips += not self._round.skip
         self._round.skip = True
-        self.skips += 1
 
     def clip(self, max_norm: float | None) -> None:
         """Clip gradients to a total norm, from the update on that the sink is told of now or next."""

@@ -156,7 +156,7 @@ def test_a_held_run_answers_a_stop(tmp_path: Path) -> None:
         (Decide(via="cli", proposal="p1", verdict="override", action="drop_column"), "needs columns"),
         (Decide(via="cli", proposal="p1", verdict="override", action="save_again"), "this run cannot do save_again"),
         (Decide(via="cli", proposal="p1", verdict="approve", params={"factor": 2}), "use override"),
-        (Command(via="cli", action="resume"), "it is not held"),
+        (Command(via="cli", action="resume"), "it is not paused"),
         (Command(via="cli", action="dance"), "there is no action 'dance'"),
         (Command(via="cli", action="mute", params={"norm": "spyke", "reason": "x"}), "did you mean 'spike'?"),
     ],
