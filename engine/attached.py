@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -184,6 +185,10 @@ class Attached:
             )
         )
         return saved
+
+    def best_state(self) -> Path | None:
+        best = next((saved for saved in reversed(self._saved) if "best" in saved.kinds), None)
+        return None if best is None else self._watch.paths.root / best.path / checkpoints.STATE
 
     def _read_back(self, saved: checkpoints.Saved) -> tuple[tuple[str, ...] | None, bool]:
         content = (self._watch.paths.root / saved.path / checkpoints.STATE).read_bytes()

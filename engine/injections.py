@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.watch import Watch
     from engine.workloads.vit.train import Resident
 
-LOGIT_SCALE = 65536.0
+LOGIT_SCALE = 2.0**20
 """A power of two, so that nothing is rounded where it does no harm; above the largest number of fp16, 65,504."""
 OVERFLOWS_AFTER = 1 / 3
 """Share of the run after which the logits overflow: when much has been learned that can be lost."""

@@ -214,6 +214,11 @@ class Watch(Recorder):
         assert self._torch is not None, "nothing is attached that could be saved"
         self._torch.save(step, epoch, kinds, metrics or {})
 
+    def best_state(self) -> Path | None:
+        """Return the state file of the best checkpoint, where there is one."""
+        assert self._torch is not None, "nothing is attached that could have been saved"
+        return self._torch.best_state()
+
     def checkpoint(self, saved: "Saved") -> None:
         """Record a checkpoint that is on disk."""
         self._log.append(
@@ -251,6 +256,8 @@ class Watch(Recorder):
             signal = replace(signal, epoch=self.epoch_of(signal.step))
         if self._drawn is not None:
             signal = replace(signal, samples=len(self._drawn), batch=tuple(self._drawn[:_SHOWN_SAMPLES]))
+        if "step" in self.config.sla.phases and signal.seconds is not None:
+            self.phase_times.setdefault("step", []).append(signal.seconds)
         self._updating = True
         try:
             judged = self._judge.feed(signal)

@@ -17,6 +17,7 @@ from configs.errors import NoraError, StorageError
 from configs.load import digest, plain, read_config, validate
 from configs.schema import AnyConfig
 from engine.environment import capture
+from engine.reports import write_result
 from engine.siblings import Siblings
 from engine.supervise import SIGNALS
 from engine.watch import Restart, RunStopped, Watch
@@ -92,6 +93,7 @@ def _train(workload: Workload, config: AnyConfig, watch: Watch) -> dict[str, Any
             if config.claim:
                 Siblings(config, watch).judge_claim(summary)
             watch.finish()
+            write_result(watch, config, summary)
             return summary
         except Restart as again:
             config = _changed(config, again.changes)

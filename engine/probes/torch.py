@@ -22,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from engine.probes.patches import Patches
 from engine.probes.torch_evaluation import EvaluationSeen
 from engine.probes.torch_gradients import CLIP_EPSILON, Gradients
-from engine.probes.torch_modules import Declared, Roster, depends_on_mode, unseen
+from engine.probes.torch_modules import Declared, Roster, clear_gradients, depends_on_mode, unseen
 from engine.probes.torch_passes import Passes
 from engine.probes.torch_scaling import Reading, Scaling
 from engine.probes.torch_steps import FLOW_EVERY, Round, StepFacts
@@ -239,7 +239,7 @@ class TorchProbe:
             return ((args[0], wrapped, *args[2:]), kwargs) if len(args) > 1 else (args, kwargs | {"closure": wrapped})
         self._about_to_step(optimizer)
         if self._round is not None and self._round.skip:
-            _clear(optimizer)
+            clear_gradients(optimizer)
             self._empty(optimizer)
         return None
 
@@ -252,8 +252,7 @@ class TorchProbe:
 
         def evaluated() -> Any:
             nonlocal announced
-            with torch.enable_grad():
-                result = closure()
+            result = closure()
             if announced:
                 self._passes.restart()  # the optimizer evaluates again, within the same update
             else:
@@ -261,7 +260,7 @@ class TorchProbe:
                 self._about_to_step(optimizer)
                 self._in_closure = True
             if self._round is not None and self._round.skip:
-                _clear(optimizer)
+                clear_gradients(optimizer)
             return result
 
         return evaluated
@@ -371,7 +370,7 @@ class TorchProbe:
         self._gradients.updated(now.done)
         if self.zeroes:
             for optimizer in self._optimizers:
-                _clear(optimizer)
+                clear_gradients(optimizer)
         self._sink.after_update(
             Update(
                 step=now.step,
@@ -397,9 +396,3 @@ class TorchProbe:
         late, self._late = self._late, Facts()
         self._looked = looked
         return late
-
-
-def _clear(optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 from engine.probes.patches import Hook, Patches
 from engine.probes.torch_evaluation import EvaluationSeen
@@ -113,23 +114,27 @@ class Passes:
         def backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> None:
             if unseen() or not patches.active or self._nested:  # checkpointed activations run one within another
                 return original(tensors, grad_tensors, *args, **kwargs)
-            losses = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-            self._begin(losses, grad_tensors)
+            roots = [tensors] if isinstance(tensors, Tensor | GradientEdge) else list(tensors)
+            self._begin(roots, grad_tensors)
             self._nested = True
             try:
-                original(losses, grad_tensors, *args, **kwargs)
+                original(roots, grad_tensors, *args, **kwargs)
             finally:
                 self._nested = False
 
         return backward
 
     @torch.no_grad()
-    def _begin(self, losses: list[Tensor], grad_tensors: Any) -> None:
+    def _begin(self, roots: list[Tensor | GradientEdge], grad_tensors: Any) -> None:
+        losses = [root for root in roots if isinstance(root, Tensor)]
         self._settle()
         if self.seen.backward and all(item.parameter.grad is None for item in self._gradients.sample):
             self.seen = Seen(inputs=self.seen.inputs)  # its gradients were cleared: it was for something else
         self.seen.backward += 1
-        self._take_loss(losses, grad_tensors)
+        if grad_tensors is not None or len(losses) < len(roots) or any(loss.numel() != 1 for loss in losses):
+            self.seen.unknown_loss = True
+        else:
+            self._take_loss(losses)
         self._take_modes()
         if self.seen.backward == 1 and self._looks_at_graph():
             known = {id(tensor) for tensor in (*self._model.parameters(), *self.seen.inputs)}
@@ -138,11 +143,8 @@ class Passes:
             self._strays = bool(self.seen.strays)
         self.seen.inputs.clear()
 
-    def _take_loss(self, losses: list[Tensor], grad_tensors: Any) -> None:
+    def _take_loss(self, losses: list[Tensor]) -> None:
         seen = self.seen
-        if grad_tensors is not None or any(loss.numel() != 1 for loss in losses):
-            seen.unknown_loss = True
-            return
         for loss in losses:
             part = self._scaling.unscaled_loss(loss).reshape(())
             seen.loss = part.clone() if seen.loss is None else seen.loss + part.to(seen.loss.device)

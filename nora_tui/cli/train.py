@@ -11,7 +11,7 @@ import typer
 from configs.errors import ConfigError
 from nora_tui.cli.options import AsJson, RunsDir
 
-DEMO = ("workload=vit", "data=digits")
+DEMO = ("workload=vit", "data=digits", "violation=amp_nan")
 
 
 class Approve(StrEnum):
@@ -117,6 +117,10 @@ def _with_flags(overrides: list[str], flags: Mapping[str, str | None]) -> list[s
 
 
 def demo(runs_dir: RunsDir = None, as_json: AsJson = False) -> None:
-    """One real run, a vision transformer on handwritten digits, live in the cockpit."""
+    """One real run with a planted fault, live in the cockpit: a vision transformer whose loss becomes NaN.
+
+    Without a terminal nobody can be asked, and what is recommended is done.
+    """
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
-    train(list(DEMO), runs_dir=runs_dir, cockpit=interactive, as_json=as_json)
+    overrides = [*DEMO] if interactive else [*DEMO, "approve=auto"]
+    train(overrides, runs_dir=runs_dir, cockpit=interactive, as_json=as_json)

@@ -16,6 +16,7 @@ from configs.schema import BoostTrain, CatBoostConfig
 from engine.datasets import bank
 from engine.watch import Watch
 from engine.workloads import boosting, catboost
+from engine.workloads.catboost_steering import Steering
 from sessions.log import EventLog
 from sessions.paths import SessionPaths
 
@@ -37,8 +38,9 @@ def _watched(config: CatBoostConfig, parts: boosting.Parts) -> None:
         log = EventLog(paths.events)
         watch = Watch(paths, log, config)
         watch.begin(config.train.iterations)
-        progress = catboost.Progress(watch, "", 0, len(parts.train.target))
-        catboost.fit_watched(config, parts, paths.checkpoints, progress)
+        paths.checkpoints.mkdir()
+        progress = catboost.Progress(watch, Steering(config, watch), "", 0, parts)
+        catboost.fit_watched(parts, paths.checkpoints / "model", progress)
         log.close()
 
 

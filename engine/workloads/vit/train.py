@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from configs.schema import Amp, Scheduler, VitConfig, VitModel, VitOptimizer
-from engine import injections
+from engine import injections, reports
 from engine.checkpoints import Kind, seed_all
 from engine.datasets import images
 from engine.predictions import Evaluated
@@ -235,15 +235,13 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
     with watch.phase("test"):
         model.load_state_dict(best.weights)
         tested = watch.evaluate("test", best.step, best.epoch, lambda: evaluate(model, test, dtype, data.classes))
-    candidate = Candidate(split="test", accuracy=tested["accuracy"], ece=tested["ece"])
-    watch.feed(
-        RunEnd(
-            step=at.step,
-            selected_on=("val",),
-            reported_on=("test",),
-            candidate=candidate if config.promotion.enabled else None,
-        )
+    end = RunEnd(
+        step=at.step,
+        selected_on=("val",),
+        reported_on=("test",),
+        candidate=Candidate(split="test", accuracy=tested["accuracy"], ece=tested["ece"]),
     )
+    reports.judge_end(watch, config, end, model=watch.best_state(), metrics={f"test/{k}": v for k, v in tested.items()})
     return {
         "steps": at.step,
         "val": scores,
