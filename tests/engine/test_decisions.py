@@ -222,3 +222,41 @@ def test_a_broken_norm_of_a_user_is_reported_and_the_run_goes_on(tmp_path: Path)
     state = ended(start(tmp_path, *RUN, "approve=auto", f"norms.file={norms}")).state
     assert state.status == "completed"
     assert any("mine" in log.text and log.source == "norms" for log in state.logs)
+
+
+def test_a_norm_of_a_user_is_judged_and_its_remedy_carried_out(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        """
+- id: rate-too-high
+  category: stability
+  severity: major
+  title: The learning rate is small
+  what: It is not.
+  why: Somebody here has been bitten.
+  judged: [step]
+  measures: the learning rate
+  limits:
+    lr: {means: learning rate, strict: 0.06, balanced: 0.06, exploratory: 1}
+  remedies:
+    - {action: set_lr, params: {factor: 0.5}}
+  advice: Lower it.
+  detector: "mine:rate_too_high"
+"""
+    )
+    (tmp_path / "mine.py").write_text(
+        """
+from norms.finding import Finding
+
+def rate_too_high(signal, limits, windows):
+    if signal.lr is None or signal.lr <= limits["lr"]:
+        return signal.lr
+    return Finding(value=signal.lr, message=f"the learning rate is {signal.lr}", evidence={"lr": signal.lr})
+"""
+    )
+    run = ("workload=fake", "train.epochs=1", "train.steps=20", f"norms.file={tmp_path / 'mine.yaml'}")
+    state = ended(start(tmp_path / "runs", *run)).state
+    assert [(each.norm, each.message) for each in state.violations] == [("rate-too-high", "the learning rate is 0.1")]
+    assert done(state)[0].effect == {"before": {"lr": 0.1}, "after": {"lr": 0.05}}
+    assert state.outcomes == {"v1": "cured"}
+    changed = "norms.thresholds={rate-too-high:{lr:1}}"
+    assert ended(start(tmp_path / "runs", *run, changed)).state.violations == ()

@@ -296,6 +296,27 @@ def test_nan_is_named_in_the_order_in_which_backward_reached_it() -> None:
     assert loop.sink.updates[1].non_finite is not None and len(loop.sink.updates[1].non_finite) == 6
 
 
+@pytest.mark.parametrize("what", ["vector", "weighted", "edge", "two"])
+def test_what_is_no_scalar_has_no_loss(what: str) -> None:
+    loop = Loop()
+    with loop.probe():
+        x, _ = batches(1)[0]
+        out = loop.model(x)
+        if what == "vector":
+            out.backward(torch.ones_like(out))
+        elif what == "weighted":
+            out.sum().backward(torch.tensor(2.0))
+        elif what == "edge":
+            torch.autograd.backward(torch.autograd.graph.get_gradient_edge(out.sum()))
+        else:
+            torch.autograd.backward((out.sum(), out.mean()))
+        loop.optimizer.step()
+    (step,) = loop.sink.steps
+    expected = (out.sum() + out.mean()).item()
+    assert step.loss == (pytest.approx(expected, abs=1e-5) if what == "two" else None)
+    assert step.grad_norm is not None and step.grad_norm > 0
+
+
 class Detached(nn.Module):
     """Cuts its first layer off, and has a layer that is in no parameters()."""
 
