@@ -12,7 +12,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from engine.controls import ActionFailed, Controls
-from norms.agent import Agent, Plan
+from norms.actions import ACTIONS
+from norms.agent import REWINDS, Agent, Plan
 from norms.judge import Judge, Judged
 from sessions import events
 from sessions.events import Json
@@ -74,6 +75,7 @@ class Decisions:
         self._pending: dict[str, Pending] = {}
         self._decided: dict[str, str] = {}  # proposal → how, and by whom
         self._cured: set[str] = set()  # of what is still asked about
+        self._acted_on: list[events.Action] = []  # in the latest step in which the agent did anything
         self._boundary: list[Begun] = []
         self._evaluation: list[Begun] = []
         self._proposals = 0
@@ -89,6 +91,11 @@ class Decisions:
     def waiting(self) -> list[str]:
         """Ids of the proposals that wait for an answer."""
         return list(self._pending)
+
+    @property
+    def rewinding(self) -> bool:
+        """Whether the step that is under way will be undone, or is the last one."""
+        return any(begun.event.action in REWINDS for begun in self._boundary)
 
     def consider(self, judged: Judged, step: int) -> None:
         """Have done what the agent plans about what was found; may hold until somebody has answered."""
@@ -130,7 +137,17 @@ class Decisions:
                 self._hold(lambda: proposal.id in self._pending)
             return
         action = plan.action if decision.how == "act" and plan.action else NOTHING_DONE
-        self._resolve(pending, "by_policy", action, plan.params, decision.policy, "policy", step)
+        policy = decision.policy
+        if (twin := self._done_in_step(action, plan.params, step)) is not None:
+            policy += f"; {twin} did it in this step"
+        self._resolve(pending, "by_policy", action, plan.params, policy, "policy", step, twin=twin)
+
+    def _done_in_step(self, action: str, params: Json, step: int) -> str | None:
+        """Return which action of this step was the same: one update can break several norms that want one remedy."""
+        same = (
+            event.id for event in self._acted_on if (event.action, event.params, event.step) == (action, params, step)
+        )
+        return next(same, None)
 
     def answer(self, request: Decide, step: int) -> str | None:
         """Obey a verdict, or return why it is refused."""
@@ -164,7 +181,7 @@ class Decisions:
         if request.action is None and not request.params:
             return f"{proposal.id}: override needs another action, or other parameters"
         action = request.action or proposal.action
-        params = request.params if request.action not in (None, proposal.action) else proposal.params | request.params
+        params = request.params if action != proposal.action else _merged(action, proposal.params, request.params)
         if (why := self._controls.refusal(action, params)) is not None:
             return why
         return action, params
@@ -210,6 +227,7 @@ class Decisions:
         via: Literal["tui", "cli", "policy"],
         step: int,
         reason: str | None = None,
+        twin: str | None = None,
     ) -> None:
         proposal = pending.proposal
         del self._pending[proposal.id]
@@ -232,6 +250,9 @@ class Decisions:
             if verdict == "rejected" or (remembered is not None and remembered.verdict == "rejected"):
                 self.overridden.update(violation.norm for violation in pending.plan.violations)
             return
+        if twin is not None:
+            self._follow(proposal.violations, action)
+            return
         self._actions += 1
         self._begin(f"a{self._actions}", action, params, step, proposal)
 
@@ -253,7 +274,10 @@ class Decisions:
             state="started",
             step=step,
         )
+        self._acted_on = [event for event in self._acted_on if event.step == step]
         begun = Begun(self._log.append(started), tuple(proposal.violations) if proposal else ())
+        if proposal is not None:
+            self._acted_on.append(begun.event)
         when = self._controls.when(action)
         if when == "boundary":
             self._boundary.append(begun)
@@ -279,6 +303,12 @@ class Decisions:
         for violation in begun.violations:
             self._judge.follow(violation)
         return True
+
+    def _follow(self, violations: Sequence[str], action: str) -> None:
+        """Note that what was done is meant for these violations too."""
+        self._agent.tried(violations, action)
+        for violation in violations:
+            self._judge.follow(violation)
 
     def _done(self, begun: Begun) -> None:
         self._log.append(replace(begun.event, state="done", effect=begun.effect))
@@ -306,6 +336,13 @@ class Decisions:
                 "after": effect.get("after", {}) | after,
             }
             self._done(each)
+
+
+def _merged(action: str, proposed: Json, given: Json) -> Json:
+    """Return the proposed parameters with the given ones in their place, also where one stands for another."""
+    spec = ACTIONS[action]
+    replaced = set(spec.one_of) if set(spec.one_of) & set(given) else set()
+    return {name: value for name, value in proposed.items() if name not in replaced} | given
 
 
 def _told(verdict: str, by: str, reason: str | None) -> str:

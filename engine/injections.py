@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from engine.workloads.vit.train import Resident
 
 LOGIT_SCALE = 2.0**20
-"""A power of two, so that nothing is rounded where it does no harm; above the largest number of fp16, 65,504."""
-OVERFLOWS_AFTER = 1 / 3
-"""Share of the run after which the logits overflow: when much has been learned that can be lost."""
+"""A power of two, so that nothing is rounded where it does no harm; logits from 1/16 on overflow fp16, which ends at
+65,504: those of an untrained model do."""
+OVERFLOWS_AFTER = 0.35
+"""Share of the run after which the logits overflow: when much has been learned that can be lost, within an epoch."""
 LEFT_OUT = ("optimizers", "rng")
 """What an incomplete checkpoint lacks, as one that was written for inference does."""
 Keep = Callable[[Json], Json]

@@ -138,8 +138,11 @@ class Watch(Recorder):
         self._drawn = samples
 
     def feed(self, signal: AnySignal) -> Judged:
-        """Have a signal judged, and done what follows from it, except what must wait for the end of the step."""
-        if not self.config.norms.enabled or self.rehearsing:
+        """Have a signal judged, and done what follows from it, except what must wait for the end of the step.
+
+        In a step that will be undone nothing is judged any more.
+        """
+        if not self.config.norms.enabled or self.rehearsing or self._decisions.rewinding:
             return NOTHING
         judged = self._judge.feed(signal)
         if judged is not NOTHING:
@@ -391,7 +394,9 @@ class Watch(Recorder):
         self.controls.withdraw(("roll_back", "skip_step", "halve_batch"))
 
     def close(self) -> None:
-        """Let go of the process: nothing that was put into it to see what happens is left."""
+        """Let go of the process: nothing that was put into it is left."""
+        if self._torch is not None:
+            self._torch.controls.close()
         self.detach()
         if self.seeds is not None:
             self.seeds.remove()

@@ -10,8 +10,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from nora_tui.actions import key_name, named
-from nora_tui.asking import Asking, asked_words
-from nora_tui.bridge import Asker, NotAsked
+from nora_tui.asking import Asker, Asking, NotAsked, asked_words
 from nora_tui.screens.base import NoraScreen
 from nora_tui.screens.run import RunScreen
 from nora_tui.screens.runs import RunsScreen

@@ -4,10 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+from configs.errors import StorageError
+from nora_tui.bridge import Helper
 from nora_tui.cases import asks, waiting
 from nora_tui.wording import action_words, call, resolution_words
 from sessions.paths import SessionPaths
-from sessions.requests import AnyRequest, Command, Decide, Stop, WriteNote
+from sessions.requests import AnyRequest, Command, Decide, Stop, WriteNote, ask
 from sessions.state import SessionState
 
 Gravity = Literal["information", "warning", "error"]
@@ -105,3 +110,27 @@ def asked_words(request: AnyRequest, run: str) -> str:
         case WriteNote():
             return "The note goes into the record"
     return ""
+
+
+class NotAsked(Message, bubble=False):
+    """A request could not be written, and so the run never sees it."""
+
+    def __init__(self, request: AnyRequest, why: str) -> None:
+        super().__init__()
+        self.request = request
+        self.why = why
+
+
+class Asker(Helper):
+    """Asks something of a run; in a thread, since a request is only acknowledged once the disk has it."""
+
+    def __init__(self, target: MessagePump, paths: SessionPaths, request: AnyRequest) -> None:
+        super().__init__(target)
+        self._paths = paths
+        self._request = request
+
+    def run(self) -> None:
+        try:
+            ask(self._paths, self._request)
+        except StorageError as error:
+            self.post(NotAsked(self._request, str(error)))

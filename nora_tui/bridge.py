@@ -25,7 +25,6 @@ from configs.errors import DataError, NoraError, StorageError
 from nora_tui.cases import waiting
 from nora_tui.console_window import ConsoleWindow, Line
 from sessions.paths import SessionPaths
-from sessions.requests import AnyRequest, ask
 from sessions.state import SessionState
 from sessions.store import SessionReader, list_sessions
 from sessions.tail import wakes
@@ -387,27 +386,3 @@ class RunStarter(Helper):
         else:
             said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
             self.post(RunNotStarted(said[-1].removeprefix("error: ")))
-
-
-class NotAsked(Message, bubble=False):
-    """A request could not be written, and so the run never sees it."""
-
-    def __init__(self, request: AnyRequest, why: str) -> None:
-        super().__init__()
-        self.request = request
-        self.why = why
-
-
-class Asker(Helper):
-    """Asks something of a run; in a thread, since a request is only acknowledged once the disk has it."""
-
-    def __init__(self, target: MessagePump, paths: SessionPaths, request: AnyRequest) -> None:
-        super().__init__(target)
-        self._paths = paths
-        self._request = request
-
-    def run(self) -> None:
-        try:
-            ask(self._paths, self._request)
-        except StorageError as error:
-            self.post(NotAsked(self._request, str(error)))

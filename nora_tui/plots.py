@@ -2,7 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from nora_tui.format import SEVERITY
+from sessions.state import SessionState
+
+if TYPE_CHECKING:
+    from nora_tui.widgets.chart import Mark
 
 _OVERLAID = ("train", "val", "test")
 _FIRST = ("loss", "accuracy", "auc", "f1", "logloss")
@@ -36,6 +42,29 @@ def chartables(metrics: Iterable[tuple[str, str]]) -> list[Chartable]:
         for title, group in splits.items()
     ]
     return sorted(found, key=_order)
+
+
+def marks(state: SessionState) -> "tuple[Mark, ...]":
+    """Return where norms were broken and where something was done about it; what matters most comes last.
+
+    Violations that are minor at most are left out.
+    """
+    from nora_tui.widgets.chart import Mark
+
+    found: list[Mark] = [
+        Mark(action.step, "▼", "accent")
+        for action in state.actions
+        if action.state == "done" and action.action not in _UNMARKED
+    ]
+    for severity in ("major", "critical"):
+        look = SEVERITY[severity]
+        tone: Literal["bad", "warn"] = "bad" if severity == "critical" else "warn"
+        found += [Mark(each.step, look.glyph, tone) for each in state.violations if each.severity == severity]
+    return tuple(found)
+
+
+_UNMARKED = frozenset({"pause", "resume", "checkpoint_now", "mute"})
+"""Actions that change nothing of the curves."""
 
 
 def _rank_of_split(split: str) -> int:

@@ -42,9 +42,11 @@ def json_text(found: Any, key: str = "") -> str:
 
 
 def evidence_rows(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return evidence as (label, words), a group within it as rows of its own."""
+    """Return evidence as (label, words), a group within it as rows of its own; what is empty shows nothing."""
     rows: list[tuple[str, str]] = []
     for key, found in evidence.items():
+        if found is None or found in ([], {}, ""):
+            continue
         label = key.replace("_", " ")
         if isinstance(found, Mapping) and any(isinstance(each, Mapping) for each in found.values()):
             rows += [(f"{label} {name}", json_text(each, name)) for name, each in found.items()]
@@ -130,6 +132,8 @@ def change_words(effect: Json | None) -> str:
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[str]:
     for key in dict.fromkeys([*before, *after]):
         label = key.replace("_", " ")
+        if before.get(key) == after.get(key) is None:
+            continue
         if key in before and key in after:
             yield f"{label} {json_text(before[key], key)} → {json_text(after[key], key)}"
         else:

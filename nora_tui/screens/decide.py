@@ -81,7 +81,7 @@ class DecideScreen(NoraScreen):
         super().on_mount()
         title: list[Piece] = [("nora", "accent"), (" › ", "faint"), (self._state.run_id, "muted"), (" › ", "faint")]
         self.query_one("#title", Bar).show([*title, (f"proposal {self._proposal.id}", "strong")])
-        self.query_one("#reason", Field).offer("because", "", "why, in a few words: it stays in the record")
+        self.query_one("#reason", Field).offer("your reason", "", "why, in a few words: it stays in the record")
         self.query_one("#said", LinesView).can_focus = False
         self._show_form("")
         self._tick()

@@ -1,7 +1,7 @@
 """One run: its charts, its console, its configuration and everything else that is known of it."""
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual import events, on
 from textual.binding import BindingType
@@ -36,6 +36,9 @@ from nora_tui.widgets.waiting_panel import WaitingPanel
 from sessions.paths import SessionPaths
 from sessions.state import SessionState
 
+if TYPE_CHECKING:
+    from nora_tui.widgets.chart import Mark
+
 Pane = Literal["charts", "norms", "timeline", "console", "config", "info"]
 PANES: dict[Pane, Place] = {
     "charts": "charts",
@@ -62,6 +65,7 @@ class RunScreen(Steering):
         self._view = RunView(state or SessionState(run_id=paths.run_id, name=paths.run_id), loading=True)
         self._settled = self._view.state
         """How it stood when all was read: what waits cannot be told from a part of the record."""
+        self._marked: tuple[tuple[object, object], tuple[Mark, ...]] = ((), ()), ()
         self._listed: dict[Pane, tuple[object, ...]] = {}
         self._texts = RunTexts(data=data)
         self._problem = ""
@@ -195,8 +199,17 @@ class RunScreen(Steering):
         self.refresh_hints()
 
     def _show_charts(self) -> None:
-        self.query_one(MetricGrid).show(self._view.columns)
+        self.query_one(MetricGrid).show(self._view.columns, self._marks_of(self._view.state))
         self.query_one(TabBar).show(self._pane, self._beside_tabs())
+
+    def _marks_of(self, state: SessionState) -> "tuple[Mark, ...]":
+        """Return what is marked on the curves; the same object as long as nothing of it changed."""
+        told = state.violations, state.actions
+        if any(old is not new for old, new in zip(self._marked[0], told, strict=True)):
+            from nora_tui.plots import marks
+
+            self._marked = told, marks(state)
+        return self._marked[1]
 
     def _show_records(self) -> None:
         """Show the norms or the timeline, where one of them is in front and something of it changed."""

@@ -8,6 +8,7 @@ takes plotext 111 ms, textual-plot 49 ms, textual-hires-canvas 48 ms, and this 0
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from rich.segment import Segment
@@ -28,7 +29,7 @@ LEAST_PLOT = (8, 2)
 """Columns and rows of curves below which nothing could be read from them."""
 _MARKED_POINTS = 4
 """A curve with fewer points than one in this many cells shows each of them."""
-_POINT, _GAP, _GRID = map(ord, "●×┈")
+_POINT, _GAP, _GRID, _UPRIGHT = map(ord, "●×┈┊")
 _SPLIT_TONES = {"train": "train", "val": "val", "test": "test"}
 
 
@@ -46,6 +47,17 @@ class Trace:
         return _SPLIT_TONES.get(self.split, "other")
 
 
+class Mark(NamedTuple):
+    """Something that happened at a step, shown over the curves."""
+
+    step: float
+    glyph: str
+    tone: Literal["bad", "warn", "accent"]
+
+
+_MARK_TONES = ("bad", "warn", "accent")
+
+
 @dataclass(frozen=True)
 class Plot:
     """What a chart shows."""
@@ -55,6 +67,8 @@ class Plot:
     x_low: float
     x_high: float
     """The steps that the x axis spans, the same for all charts of a run."""
+    marks: tuple[Mark, ...] = ()
+    """Where two fall together, the later one is seen."""
 
 
 class Chart(Toned):
@@ -126,8 +140,10 @@ class Chart(Toned):
         grid, gap = len(lines), len(lines) + 1
         _mark_points(cells, owner, lines, frame)
         _mark_gaps(cells, owner, lines, frame, gap)
+        _mark_steps(cells, owner, plot.marks, frame, grid)
         _rule(cells, owner, list(labels), grid)
-        styles = [self.tone(tone) for tone in (*(trace.tone for trace in plot.traces), "faint", "bad", "plain")]
+        tones = (*(trace.tone for trace in plot.traces), "faint", *_MARK_TONES, "plain")
+        styles = [self.tone(tone) for tone in tones]
         muted, faint = self.tone("muted"), self.tone("faint")
         strips = []
         for row, (text, ends) in enumerate(zip(raster.texts(cells), _runs(owner), strict=True)):
@@ -251,6 +267,19 @@ def _mark_gaps(cells: Characters, owner: Ints, lines: Sequence[Line], frame: Fra
         at = at[(at >= 0) & (at < columns)]
         cells[-1, at] = _GAP
         owner[-1, at] = gap
+
+
+def _mark_steps(cells: Characters, owner: Ints, marks: Sequence[Mark], frame: Frame, grid: int) -> None:
+    """Mark steps on the highest row, each over a faint line through the empty cells under it."""
+    columns = cells.shape[1]
+    for mark in marks:
+        column = raster.column_of(mark.step, frame, columns)
+        if 0 <= column < columns:
+            below = owner[1:, column] < 0
+            cells[1:, column][below] = _UPRIGHT
+            owner[1:, column][below] = grid
+            cells[0, column] = ord(mark.glyph)
+            owner[0, column] = grid + 1 + _MARK_TONES.index(mark.tone)
 
 
 def _rule(cells: Characters, owner: Ints, rows: list[int], grid: int) -> None:

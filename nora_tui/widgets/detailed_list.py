@@ -14,7 +14,7 @@ from textual.widget import Widget
 from nora_tui.widgets.lines_view import Go, LinesView
 from nora_tui.widgets.toned import Piece, Toned, cut, shown
 
-BESIDE = 120
+BESIDE = 140
 """Cells from which the details stand beside the list."""
 _MARK = "▌"
 
@@ -80,6 +80,16 @@ class _Rows(Toned, ScrollView, can_focus=False, inherit_bindings=False):
         return Strip(segments).adjust_cell_length(width, self.tone("plain", selected=selected))
 
 
+class _Details(LinesView, can_focus=False):
+    """What there is to know of one entry, made for the width that it has."""
+
+    class Resized(Message):
+        """It has another width."""
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
+
+
 class DetailedList(Widget, can_focus=True):
     """Shows entries; the details of the selected one stand beside them where there is room, else in their place."""
 
@@ -89,8 +99,7 @@ class DetailedList(Widget, can_focus=True):
     def __init__(self, *, empty: str, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
         self._rows = _Rows()
-        self._details = LinesView()
-        self._details.can_focus = False
+        self._details = _Details()
         self._empty = empty
         self._alone = False
         self._follows = False
@@ -136,7 +145,7 @@ class DetailedList(Widget, can_focus=True):
     def select(self, key: str) -> None:
         """Select an entry by its key, where there is one."""
         number = next((number for number, entry in enumerate(self._rows.entries) if entry.key == key), None)
-        if number is not None:
+        if key and number is not None:
             self._select(number)
 
     def go(self, move: Go) -> None:
@@ -175,8 +184,9 @@ class DetailedList(Widget, can_focus=True):
         self._rows.display = not self._alone
         self._details.display = self._alone or beside
         self._details.set_class(not self._alone, "-beside")
-        self.call_after_refresh(self._show_details)  # once its width is known
+        self._show_details()
 
+    @on(_Details.Resized)
     def _show_details(self) -> None:
         if self._details.display:
             width = self._details.scrollable_content_region.width

@@ -10,7 +10,7 @@ from nora_tui.widgets.lines_view import Go
 
 if TYPE_CHECKING:  # numpy comes with the first values: the first paint does not wait the 40 ms that it takes
     from nora_tui.plots import Chartable
-    from nora_tui.widgets.chart import Chart, Plot
+    from nora_tui.widgets.chart import Chart, Mark, Plot
     from sessions.series import Column
 
 MOST = 4
@@ -36,6 +36,7 @@ class MetricGrid(Widget, can_focus=True):
         self._words = ""
         self._picked = 0
         self._alone = False
+        self._marks: tuple[Mark, ...] = ()
         self._log: set[str] = set()
         self._log_all = False
         self._shape = (1, 1)
@@ -44,8 +45,9 @@ class MetricGrid(Widget, can_focus=True):
 
     # --- what the screen says ---
 
-    def show(self, columns: "Mapping[tuple[str, str], Column]") -> None:
-        """Show these metrics from now on."""
+    def show(self, columns: "Mapping[tuple[str, str], Column]", marks: "tuple[Mark, ...]" = ()) -> None:
+        """Show these metrics from now on, and over them where something happened."""
+        self._marks = marks
         known = self._columns.keys()
         self._columns = columns
         if columns.keys() != known:
@@ -179,7 +181,12 @@ class MetricGrid(Widget, can_focus=True):
         columns = tuple(self._columns[metric] for metric in chartable.metrics)
         from nora_tui.widgets.chart import Plot, Trace
 
-        drawn_from = x_low, x_high, [(len(column.times), *column.times[-1:].tolist()) for column in columns]
+        drawn_from = (
+            x_low,
+            x_high,
+            self._marks,
+            [(len(column.times), *column.times[-1:].tolist()) for column in columns],
+        )
         if kept and kept[0] == drawn_from:
             self._plots[chartable.name] = kept
             return kept[1]
@@ -188,7 +195,7 @@ class MetricGrid(Widget, can_focus=True):
             Trace(split, column, best_of(name, column) if only or split != "train" else None)
             for (split, name), column in zip(chartable.metrics, columns, strict=True)
         )
-        plot = Plot(chartable.name, traces, x_low, x_high)
+        plot = Plot(chartable.name, traces, x_low, x_high, self._marks)
         self._plots[chartable.name] = drawn_from, plot
         return plot
 

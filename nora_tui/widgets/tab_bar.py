@@ -45,8 +45,8 @@ class TabBar(Toned):
         left: list[Piece] = []
         for number, (name, label) in enumerate(self._tabs, 1):
             front = name == self._front
+            left += [(" " * _GAP, "plain")] if left else []
             left += [(f"{number} ", "accent" if front else "faint"), (label, "strong" if front else "muted")]
-            left.append((" " * _GAP, "plain"))
         right: list[Piece] = []
         for group in reversed(self._right):
             if width_of([*left, *group, *right]) + 2 > width:

@@ -74,6 +74,16 @@ def test_an_override_takes_another_action(tmp_path: Path) -> None:
     assert len(state.proposals) == 1
 
 
+def test_an_override_changes_parameters_of_what_is_proposed(tmp_path: Path) -> None:
+    paths, _ = asked(tmp_path, *LASTING, "mode=agentic")
+    ask(paths, Decide(via="cli", proposal="p1", verdict="override", params={"lr": 0.02}))
+    state = wait_until(paths, lambda state: bool(done(state))).state
+    assert state.proposals[0].params == {"factor": 0.5}
+    assert done(state)[0].effect == {"before": {"lr": 0.1}, "after": {"lr": 0.02}}
+    ask(paths, Stop(via="cli"))
+    ended(paths)
+
+
 def test_a_remedy_that_does_not_help_is_followed_by_the_next(tmp_path: Path) -> None:
     paths, _ = asked(tmp_path, *LASTING)
     ask(paths, Decide(via="cli", proposal="p1", verdict="approve"))

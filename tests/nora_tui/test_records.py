@@ -82,7 +82,15 @@ def test_evidence_in_words(found: object, words: str) -> None:
 
 
 def test_a_group_in_the_evidence_has_rows_of_its_own() -> None:
-    rows = evidence_rows({"series": {"loss": {"sigmas": 7.2}}, "free_bytes": 2e9, "small_gradients": 0.7})
+    rows = evidence_rows(
+        {
+            "parameters": [],
+            "loss_scale": None,
+            "series": {"loss": {"sigmas": 7.2}},
+            "free_bytes": 2e9,
+            "small_gradients": 0.7,
+        }
+    )
     assert rows == [("series loss", "sigmas 7.200"), ("free bytes", "2.0 GB"), ("small gradients", "0.7000")]
 
 
@@ -90,7 +98,7 @@ def test_actions_in_words() -> None:
     assert call("set_lr", {"factor": 0.5}) == "set_lr factor=0.5"
     assert call("add_parameters", {"names": ["a", "b"]}) == "add_parameters names=a,b"
     assert call("none", {}) == "nothing"
-    effect = {"before": {"lr": 0.002, "step": 143}, "after": {"lr": 0.001, "checkpoint": "step-100"}}
+    effect = {"before": {"lr": 0.002, "step": 143, "scale": None}, "after": {"lr": 0.001, "checkpoint": "step-100"}}
     assert change_words(effect) == "lr 0.0020 → 0.0010, step 143, checkpoint step-100"
     failed = events.Action(id="a1", action="pause", state="failed", step=1, error="it is held already")
     assert action_words(failed) == "pause failed: it is held already"
@@ -163,7 +171,7 @@ async def test_the_norms_open_at_the_gravest_break_and_explain_it(runs: Path, wa
         await pilot.press("enter")
         await until_shown(pilot, "Loss, gradients and weights are finite", "limit")
         await pilot.press("end")
-        await until_shown(pilot, "Remedies" if "Remedies" in screen_text(app) else "skip_step")
+        await until_shown(pilot, "end after this step, with a checkpoint")
         await pilot.press("escape")
         view = app.screen.query_one("#norms", DetailedList)
         assert not view.alone and view.selected is not None and view.selected.key == "non-finite"
@@ -171,6 +179,14 @@ async def test_the_norms_open_at_the_gravest_break_and_explain_it(runs: Path, wa
         await until_shown(pilot, "optimizer-coverage", "Validity")
         await pilot.press("end", "up", "pagedown", "pageup", "down")
         assert isinstance(app.screen, RunScreen)
+
+
+async def test_where_nothing_is_broken_the_first_norm_is_selected(runs: Path) -> None:
+    app = NoraApp(runs, SessionPaths(runs / "vit-digits-completed"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "✓ completed", "grad_norm")
+        await pilot.press("2")
+        await until_shown(pilot, "▌ · not judged  optimizer-coverage")
 
 
 async def test_the_timeline_follows_what_happens_and_keeps_a_selection(runs: Path, waits: SessionPaths) -> None:

@@ -75,7 +75,7 @@ FORM = ("y approve", "waits for you", "holds for")
     ("keys", "shown"),
     [
         ((), ("9m 42s left", "page 1/")),
-        (("2",), ("non-finite", "value", "limit")),
+        (("2",), ("✗ broken      non-finite", "✗ 2 broken")),
         (("3",), ("skip_step", "◆ waits")),
         (("a",), FORM),
     ],
@@ -108,7 +108,9 @@ def test_an_answer(snap_compare: Compare, runs: Path, keys: tuple[str, ...], sho
     assert snap_compare(NoraApp(runs, paths), terminal_size=SMALL, run_before=prepare)
 
 
-@pytest.mark.parametrize(("key", "shown"), [("s", "The run will change"), ("m", "The run will judge")])
+@pytest.mark.parametrize(
+    ("key", "shown"), [("s", "The run will change"), ("m", "The run will judge")], ids=["set_lr", "mute"]
+)
 def test_a_command(snap_compare: Compare, runs: Path, key: str, shown: str) -> None:
     prepare = after(key, shown=(shown,), first=("grad_norm",))
     paths = SessionPaths(runs / "vit-digits-live")
