@@ -273,8 +273,9 @@ def _judge(model: "CatBoostClassifier", parts: "Parts", watch: Watch, stage: Sta
     step = stage.after + model.tree_count_
     watch.metrics("val", step, _named(stage.prefix, found.scores["val"] | {"threshold": found.threshold}))
     watch.metrics("test", step, _named(stage.prefix, found.scores["test"]))
+    said = progress.val.get(model.tree_count_, {})  # the snapshot of a fit that was ended may be ahead of what it said
     for split, target, reported in (
-        ("val", parts.val.target, found.scores["val"] | progress.val[model.tree_count_]),
+        ("val", parts.val.target, found.scores["val"] | said),
         ("test", parts.test.target, found.scores["test"]),
     ):
         at = stage.after + progress.iterations

@@ -43,7 +43,9 @@ def test_the_folder_holds_what_the_design_says_and_is_private(tmp_path: Path) ->
         "events.jsonl",
         "supervisor.jsonl",
         "console.log",
+        "artifacts",
     }
+    assert [entry.name for entry in (paths.root / "artifacts").iterdir()] == ["result.json"]
     assert stat.S_IMODE(paths.root.stat().st_mode) == 0o700
     assert all(not entry.stat().st_mode & 0o077 for entry in paths.root.iterdir())
     env = json.loads(paths.env.read_text())
