@@ -2,14 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec.structs import replace
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from engine import checkpoints
@@ -17,7 +17,7 @@ from engine.controls import ActionFailed, Effect
 from engine.predictions import Evaluated
 from engine.probes.torch import TorchProbe
 from engine.probes.torch_controls import TorchControls
-from norms.signals import CheckpointSaved, Preflight, Replay, Step, Update
+from norms.signals import CheckpointSaved, Names, Preflight, Replay, Step, Update
 from sessions.events import Json
 
 if TYPE_CHECKING:
@@ -25,14 +25,20 @@ if TYPE_CHECKING:
 
 REHEARSED_STEPS = 2
 """Steps that are done twice at the start of a run, from one snapshot; the second shows the update of the first."""
+REPLAY_DEMANDED = 3
+"""The limit ``demands`` of checkpoint-integrity from which on a checkpoint must be seen to give the same step again."""
 
 
 @dataclass
 class Rehearsal:
-    """The first steps, which are done once for the record of what they give, and once more for good."""
+    """Steps that are done once for what they give, and once more, from a snapshot, for good."""
 
     snapshot: Json
+    start: int
+    """Updates done in the snapshot."""
     steps: int
+    saved: checkpoints.Saved | None = None
+    """The checkpoint that it was read from, which is what is tried; else the steps are."""
     first: list[float] = field(default_factory=list)
     """Losses and gradient norms."""
     second: list[float] = field(default_factory=list)
@@ -69,6 +75,7 @@ class Attached:
         self._model = model
         self._forced: dict[str, list[nn.Module]] = {"train": [], "eval": []}
         self._saved: list[checkpoints.Saved] = []
+        self._tried = False
         self._rehearsal: Rehearsal | None = None
         self._replayed: Rehearsal | None = None
         for action, handler in self.controls.handlers().items():
@@ -96,12 +103,13 @@ class Attached:
         return replace(facts, epoch=self._watch.epoch_of(done), generators=generators, seed=self._watch.config.seed)
 
     def remove(self) -> None:
+        """Let go: neither the probe nor an action that reached beyond the objects leaves anything in torch."""
         self.probe.remove()
+        self.controls.close()
 
     def rehearse(self, steps: int) -> None:
         """Have the first ``steps`` steps done twice; see `Rehearsal`."""
-        assert self._place is not None
-        self._rehearsal = Rehearsal(self.whole_state(), steps)
+        self._rehearsal = Rehearsal(self.whole_state(), self._watch.steps_done, steps)
         self._watch.rehearsing = True
 
     def noted(self, signal: Step) -> None:
@@ -112,19 +120,19 @@ class Attached:
         elif self._replayed is not None:
             self._replayed.second += values
 
-    def stepped(self, step: int) -> Json | None:
-        """Return the place to go back to when the rehearsal is over; have its repetition judged."""
+    def stepped(self, step: int) -> tuple[int, Json] | None:
+        """Return the step and place to go back to when a rehearsal is over; have its repetition judged."""
         self.probe.settle()
-        if (rehearsal := self._rehearsal) is not None and step >= rehearsal.steps:
+        if (rehearsal := self._rehearsal) is not None and step >= rehearsal.start + rehearsal.steps:
             self.controls.restore(rehearsal.snapshot)
             self._rehearsal, self._replayed = None, rehearsal
             self._watch.rehearsing = False
-            return self._place_in(rehearsal.snapshot)
-        if (rehearsal := self._replayed) is not None and step >= rehearsal.steps:
+            return rehearsal.start, self._place_in(rehearsal.snapshot)
+        if (rehearsal := self._replayed) is not None and step >= rehearsal.start + rehearsal.steps:
             self._replayed = None
             pairs = zip(rehearsal.first, rehearsal.second, strict=True)
             difference = max((_difference(a, b) for a, b in pairs), key=_nan_first, default=None)
-            self._watch.feed(Replay(step=step, steps=rehearsal.steps, difference=difference))
+            self._watch.feed(_replayed(rehearsal, step, difference))
         return None
 
     def pass_over(self, seconds: float) -> None:
@@ -161,18 +169,35 @@ class Attached:
         return {name: state[name] for name in self._place()}
 
     def save(
-        self, step: int, epoch: float | None, kinds: Sequence[checkpoints.Kind], metrics: dict[str, float]
+        self,
+        step: int,
+        epoch: float | None,
+        kinds: Sequence[checkpoints.Kind],
+        metrics: dict[str, float],
+        best: Mapping[str, Tensor] | None,
     ) -> None:
         """Save what the loop keeps, record it, and have it judged."""
-        self._write(self._keep(self.whole_state()), step, epoch, kinds, metrics)
+        whole = self.whole_state()
+        self._write(self._keep(whole), step, epoch, kinds, metrics, expected=checkpoints.parts_of(whole), best=best)
 
     def _write(
-        self, state: Json, step: int, epoch: float | None, kinds: Sequence[checkpoints.Kind], metrics: dict[str, float]
+        self,
+        state: Json,
+        step: int,
+        epoch: float | None,
+        kinds: Sequence[checkpoints.Kind],
+        metrics: dict[str, float],
+        *,
+        expected: Names | None = None,
+        best: Mapping[str, Tensor] | None = None,
     ) -> checkpoints.Saved:
+        """Save a state; ``expected`` are the parts that it should have, if not those that it has."""
         with self._watch.phase("checkpoint", None if epoch is None else math.ceil(epoch)):
             saved = checkpoints.save(self._watch.paths.checkpoints, state, step, epoch, kinds, metrics)
         self._watch.checkpoint(saved)
         self._saved.append(saved)
+        if not self._watch.config.norms.enabled:
+            return saved
         contents, matches = self._read_back(saved)
         self._watch.feed(
             CheckpointSaved(
@@ -180,11 +205,29 @@ class Attached:
                 epoch=epoch,
                 path=saved.path,
                 contents=contents,
-                expected=checkpoints.parts_of(self.whole_state()),
+                expected=expected or checkpoints.parts_of(state),
                 hash_matches=matches,
+                best_is_copy=None if best is None else not self._live & _storages(best.values()),
             )
         )
+        if saved.complete and "safety" not in saved.kinds:
+            self._try(saved)
         return saved
+
+    @property
+    def _live(self) -> set[int]:
+        return _storages(self._model.state_dict().values())
+
+    def _try(self, saved: checkpoints.Saved) -> None:
+        """Have the first checkpoint reloaded after one more step, to see that it gives the same step again."""
+        demands = self._watch.limit("checkpoint-integrity", "demands")
+        if self._tried or self._place is None or demands is None or demands < REPLAY_DEMANDED:
+            return
+        self._tried = True
+        if self._watch.has_steps_after(saved.step):
+            state = checkpoints.load(self._watch.paths.root / saved.path)
+            self._rehearsal = Rehearsal(state, saved.step, 1, saved)
+            self._watch.rehearsing = True
 
     def best_state(self) -> Path | None:
         best = next((saved for saved in reversed(self._saved) if "best" in saved.kinds), None)
@@ -244,12 +287,12 @@ class Attached:
         return {"before": {"step": before}, "after": {"step": target.step, "checkpoint": target.path}}
 
     def _reseed_restart(self, params: Json) -> Effect:
-        seed = params.get("seed", self._watch.config.seed)
-        before = self._watch.steps_done
+        own = self._watch.config.seed
+        seed, before = params.get("seed", own), self._watch.steps_done
         if self._watch.seeds is not None:
             self._watch.seeds.begin()
         checkpoints.seed_all(seed)
-        self._watch.restart()
+        self._watch.restart(None if seed == own else {"seed": seed})
         return {"before": {"step": before}, "after": {"step": 0, "seed": seed}}
 
 
@@ -275,6 +318,17 @@ class _Sink:
 
     def after_update(self, signal: Update) -> None:
         self._watch.after_update(signal)
+
+
+def _replayed(rehearsal: Rehearsal, step: int, difference: float | None) -> Replay | CheckpointSaved:
+    if rehearsal.saved is None:
+        return Replay(step=step, steps=rehearsal.steps, difference=difference)
+    return CheckpointSaved(step=step, path=rehearsal.saved.path, replay_equal=difference == 0)
+
+
+def _storages(tensors: Iterable[Tensor]) -> set[int]:
+    """Return where the memory of tensors begins; those of one storage share it."""
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
 
 
 def _whole(state: Json) -> Json:

@@ -1,7 +1,7 @@
 """The instrument in the training process: it records what happens, has it judged, and obeys what is decided."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from sessions.paths import SessionPaths
 __all__ = ["Restart", "RolledBack", "RunStopped", "Watch"]
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.amp import GradScaler
     from torch.optim import Optimizer
 
@@ -207,15 +207,27 @@ class Watch(Recorder):
             self._torch.rehearse(min(REHEARSED_STEPS, self._steps_per_epoch or REHEARSED_STEPS))
 
     def save(
-        self, step: int, epoch: float | None, kinds: "Sequence[Kind]", metrics: dict[str, float] | None = None
+        self,
+        step: int,
+        epoch: float | None,
+        kinds: "Sequence[Kind]",
+        metrics: dict[str, float] | None = None,
+        best: "Mapping[str, Tensor] | None" = None,
     ) -> None:
         """Save a checkpoint of what is attached, record it and have it judged.
+
+        Args:
+            step: Updates done.
+            epoch: Epochs done.
+            kinds: What it is.
+            metrics: Values that describe it, by ``split/name``.
+            best: The weights that the loop keeps as the best, where it does; they must be copies.
 
         Raises:
             StorageError: It cannot be written; those before it stand as they were.
         """
         assert self._torch is not None, "nothing is attached that could be saved"
-        self._torch.save(step, epoch, kinds, metrics or {})
+        self._torch.save(step, epoch, kinds, metrics or {}, best)
 
     def best_state(self) -> Path | None:
         """Return the state file of the best checkpoint, where there is one."""
@@ -236,6 +248,13 @@ class Watch(Recorder):
                 metrics=saved.metrics,
             )
         )
+
+    def limit(self, norm: str, name: str) -> float | None:
+        """Return a limit of a norm in this run; None where the norm is not judged."""
+        return self._judge.limit(norm, name) if self.config.norms.enabled else None
+
+    def has_steps_after(self, step: int) -> bool:
+        return self._total_steps is None or step < self._total_steps
 
     def go_back(self, step: int, position: Json | None) -> None:
         """Have the loop go on from ``step``, whose state has been restored, between this step and the next."""
@@ -286,8 +305,8 @@ class Watch(Recorder):
             Restart: The run is to begin anew.
         """
         self.steps_done = step
-        if self._torch is not None and (position := self._torch.stepped(step)) is not None:
-            self.go_back(0, position)
+        if self._torch is not None and (back := self._torch.stepped(step)) is not None:
+            self.go_back(*back)
         self._steering.hear(step)
         self._settle()
         if not self.rehearsing:

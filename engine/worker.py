@@ -102,9 +102,11 @@ def _train(workload: Workload, config: AnyConfig, watch: Watch) -> dict[str, Any
 
 
 def _changed(config: AnyConfig, changes: Json) -> AnyConfig:
-    """Return the configuration with some keys of some sections changed."""
+    """Return the configuration with some keys changed, at its top or in its sections."""
     values = plain(config)
-    return validate(values | {section: values[section] | keys for section, keys in changes.items()})
+    for key, value in changes.items():
+        values[key] = values[key] | value if isinstance(value, dict) else value
+    return validate(values)
 
 
 def _failed(watch: Watch, reason: str, code: int) -> events.RunFinished:

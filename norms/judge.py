@@ -319,6 +319,11 @@ class Judge:
         """Return whether a norm is judged by this kind of signal; what is costly to see need not be seen otherwise."""
         return any(check.norm.id == norm for check in self._checks.get(signal, ()))
 
+    def limit(self, norm: str, name: str) -> float | None:
+        """Return a limit as it holds in this run; None where the norm is not judged."""
+        checks = (check for group in self._checks.values() for check in group)
+        return next((check.limits[name] for check in checks if check.norm.id == norm), None)
+
     def readings(self) -> list[Reading]:
         """Return how every norm stands, in the catalogue's order."""
         checks: dict[str, list[_Check]] = {}

@@ -25,12 +25,12 @@ from engine import injections, reports
 from engine.checkpoints import Kind, seed_all
 from engine.datasets import images
 from engine.predictions import Evaluated
-from engine.probes.data import overlaps, random_transforms
 from engine.watch import RolledBack, RunStopped, Watch
 from engine.workloads.vit.augment import Augmenter, RandomCrop, normalised
+from engine.workloads.vit.evidence import Evidence
 from engine.workloads.vit.muon import Muon
-from norms.signals import Candidate, Preflight, RunEnd
-from sessions.events import Json
+from engine.workloads.vit.steering import Batch, Place, judge_data
+from norms.signals import Candidate, RunEnd
 
 EVALUATION_BATCH = 512
 CALIBRATION_BINS = 15
@@ -154,6 +154,7 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
     optimizers = optimizers_of(model, config.optimizer, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     keep = injections.plant(config, total, model, (val, test), RandomCrop(max(1, config.augment.crop)), watch)
+    evidence = Evidence({"val": val, "test": test}, augment, watch)
     judge_data(data, {"train": train_rows, "val": val_rows}, [val, test], watch)
 
     def loss_of(x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,6 +165,21 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
     in_graphs = device.type == "cuda"
     if config.runtime.compile == "on" or (config.runtime.compile == "auto" and in_graphs):
         loss_of = torch.compile(loss_of, mode="reduce-overhead" if in_graphs else None, dynamic=False)
+
+    batch = Batch(config.train.batch_size, watch)
+
+    def gradients_of(x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Leave the gradients of the mean loss, found part by part; return it, and the logits."""
+        mean, found = torch.zeros((), device=device), []
+        for part, wanted in zip(batch.split(x), batch.split(targets), strict=True):
+            if in_graphs:
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            loss, logits = loss_of(part, wanted)
+            loss = loss * (len(part) / len(x))
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            mean = mean + loss.detach()
+            found.append(logits.detach().clone() if in_graphs else logits.detach())
+        return mean, torch.cat(found)
 
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = str(dtype or torch.float32).removeprefix("torch.")
@@ -178,7 +194,7 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
     at = Place()
     best: Best | None = None
     scores: dict[str, float] = {}
-    watch.attach(model, optimizers, scaler=scaler, place=lambda: at.state(order, total), keep=keep)
+    watch.attach(model, optimizers, scaler=scaler, place=lambda: at.state(order.seed, total), keep=keep)
 
     while at.epoch <= config.train.epochs:
         try:
@@ -190,10 +206,10 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
                         for group in optimizer.param_groups:
                             group["lr"] = group["peak_lr"] * rate
                     x, targets = augment(rows)
-                    if in_graphs:
-                        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-                    loss, logits = loss_of(x, targets)
-                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                    evidence.batch = x
+                    if device.type == "cpu":  # elsewhere it would wait for the device
+                        watch.drawn(train_rows[rows.numpy()].tolist())
+                    loss, logits = gradients_of(x, targets)
                     for optimizer in optimizers:
                         scaler.unscale_(optimizer)
                     at.step += 1
@@ -215,6 +231,7 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
             with watch.phase("validate", at.epoch):
                 scores = watch.evaluate("val", at.step, at.epoch, lambda: evaluate(model, val, dtype, data.classes))
             improved = best is None or (scores["accuracy"], -scores["loss"]) > (best.accuracy, -best.loss)
+            at.validated = at.epoch
             if improved:
                 weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
                 best = Best(at.epoch, at.step, scores["accuracy"], scores["loss"], weights)
@@ -222,7 +239,7 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
             if at.epoch == config.train.epochs or (every and (improved or at.epoch % every == 0)):
                 kinds: list[Kind] = ["best", "last"] if improved else ["last"]
                 values = {f"val/{name}": scores[name] for name in ("loss", "accuracy", "ece")}
-                watch.save(at.step, at.epoch, kinds, values)
+                watch.save(at.step, at.epoch, kinds, values, best=None if best is None else best.weights)
             at.epoch, at.batch = at.epoch + 1, 0
         except RolledBack as back:
             at.go_back(back)
@@ -250,27 +267,6 @@ def train(config: VitConfig, watch: Watch) -> dict[str, Any]:
         "model": {"parameters": parameters, "dtype": precision, "device": str(device)},
         "data": {"path": str(images.path_of(config.data)), "sha256": data.sha256},
     }
-
-
-@dataclass
-class Place:
-    """Where the loop is: the epoch that it is in, and the batches of it and the updates that are done."""
-
-    epoch: int = 1
-    batch: int = 0
-    step: int = 0
-
-    def state(self, order: "Order", total: int) -> dict[str, dict[str, int]]:
-        """Return the loop's part of a checkpoint."""
-        return {
-            "sampler": {"seed": order.seed, "epoch": self.epoch, "batch": self.batch},
-            "scheduler": {"step": self.step, "total": total},
-        }
-
-    def go_back(self, back: RolledBack) -> None:
-        self.step = back.step
-        if back.position is not None:
-            self.epoch, self.batch = back.position["sampler"]["epoch"], back.position["sampler"]["batch"]
 
 
 @dataclass(frozen=True)
@@ -321,29 +317,18 @@ class Resident:
         self.transforms: tuple[Callable[[Tensor], Tensor], ...] = ()
         """What the images go through before they are normalised."""
 
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the first images, uint8 [count, …]: as they are, and as the transforms leave them."""
+        return self._images[:count], self._transformed(self._images[:count])
+
     def batches(self) -> Iterator[Tensor]:
         for part in torch.split(self._images, EVALUATION_BATCH):
-            for transform in self.transforms:
-                part = transform(part)
-            yield normalised(part, self._mean, self._std)
+            yield normalised(self._transformed(part), self._mean, self._std)
 
-
-def judge_data(
-    data: images.Images, rows: dict[str, NDArray[np.int64]], evaluated: list[Resident], watch: Watch
-) -> None:
-    """Have judged what the run learns from and how it evaluates; ``rows`` are those of train and val."""
-    parts = {split: data.train.images[chosen] for split, chosen in rows.items()} | {"test": data.test.images}
-    watch.made_of(data.sha256)
-    watch.feed(Preflight(step=0, overlaps=overlaps(parts), selected_on=("val",), reported_on=("test",)))
-
-    def swap(params: Json) -> Json:
-        before = random_transforms(evaluated)
-        for part in evaluated:
-            part.transforms = ()
-        return {"before": {"random": list(before)}, "after": {"random": list(random_transforms(evaluated))}}
-
-    watch.can("swap_eval_transform", swap, when="evaluation")
-    watch.preflight(lambda: Preflight(step=watch.steps_done, evaluation_random=random_transforms(evaluated)))
+    def _transformed(self, part: Tensor) -> Tensor:
+        for transform in self.transforms:
+            part = transform(part)
+        return part
 
 
 # --- its parts --------------------------------------------------------------------------------------------------------
