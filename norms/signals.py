@@ -180,7 +180,8 @@ class Step(Signal, tag="step", frozen=True, kw_only=True):
     clipped_scaled: bool | None = None
     """Whether gradients were clipped while the scaler's factor was still in them."""
     accumulated_ratio: float | None = None
-    """Norm of the accumulated gradient over that of the same samples in one batch; measured now and then."""
+    """Norm of the accumulated gradient over that of the same samples in one batch; of updates made of several backward
+    passes, where their losses tell it."""
     gradient_ratio: float | None = None
     """Gradient rms of the first weight matrix over that of the last; biases left out."""
     small_gradients: float | None = None

@@ -3,9 +3,7 @@
 Nothing here changes what is computed: no random number is drawn, no weight, gradient or buffer written but by ``skip``,
 ``clip`` and ``zero_after``. What torch compiles or captures is passed through untouched, and not seen. On a GPU each
 step waits for the device once; what an update did to the weights is read with the next step, and told one update late.
-Functions of torch that a script took by name before ``install`` are not seen either.
-
-``Step.accumulated_ratio`` is not measured, as it would take a second backward pass; ``samples`` only the loop knows.
+Functions of torch that a script took by name before ``install`` are not seen either. ``samples`` only the loop knows.
 """
 
 import math
@@ -281,7 +279,9 @@ class TorchProbe:
         now = self._round = Round(self._sink.next_step, stream, number, sharing, self._roster.held(sharing))
         looked, self._looked = self._looked, None
         reading = Reading() if looked is None else looked.reading
-        signal = self._facts.read(now, self._passes.seen, list(self.modal), reading, self._sink.epoch)
+        parts = self._passes.seen.parts if len(sharing) == len(self._optimizers) else ()
+        with_ratio = self._facts.losses.accumulation.read(parts, reading)
+        signal = with_ratio(self._facts.read(now, self._passes.seen, list(self.modal), reading, self._sink.epoch))
         self._late = Facts() if looked is None else looked.finish()
         self._passes.next_update()
         self.deciding = True

@@ -1,6 +1,7 @@
 """What is handed to torch's loss functions."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.probes.patches import Patches
+from engine.probes.torch_accumulation import Accumulation, note_mean
 from engine.probes.torch_modules import unseen
 from engine.probes.torch_scaling import Reading
 from norms.signals import LossInput
@@ -22,6 +24,7 @@ FUNCTIONS = (
     "smooth_l1_loss",
     "huber_loss",
 )
+_PARAMETERS = {name: tuple(inspect.signature(getattr(torch.nn.functional, name)).parameters) for name in FUNCTIONS}
 _AT_MOST = 8
 """Distinct calls that are kept of one update."""
 
@@ -31,6 +34,7 @@ class LossInputs:
 
     def __init__(self) -> None:
         self.looking = False
+        self.accumulation = Accumulation()
         self._calls: dict[tuple[str, tuple[int, ...], tuple[int, ...]], Tensor] = {}
 
     def install(self, patches: Patches) -> None:
@@ -42,10 +46,14 @@ class LossInputs:
         def loss_function(*args: Any, **kwargs: Any) -> Tensor:
             if torch.compiler.is_compiling():  # first of all, so that a trace holds nothing of ours
                 return original(*args, **kwargs)
-            if self.looking and patches.active and not unseen():
-                given = dict(zip(("input", "target"), args, strict=False)) | kwargs
+            if not (self.looking or self.accumulation.met) or not patches.active or unseen():
+                return original(*args, **kwargs)
+            given = dict(zip(_PARAMETERS[name], args, strict=False)) | kwargs
+            if self.looking:
                 self._look(name, given.get("input"), given.get("target"))
-            return original(*args, **kwargs)
+            loss = original(*args, **kwargs)
+            note_mean(name, given, loss)
+            return loss
 
         return loss_function
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from engine.probes.patches import Hook, Patches
+from engine.probes.torch_accumulation import Part, part_of
 from engine.probes.torch_evaluation import EvaluationSeen
 from engine.probes.torch_gradients import Gradients
 from engine.probes.torch_graph import stray_leaves
@@ -35,6 +36,10 @@ class Seen:
     strays: Names | None = None
     inputs: list[Tensor] = field(default_factory=list)
     """Of the model, that require a gradient."""
+    forward: int = 0
+    """Forward passes since the last backward pass."""
+    parts: list[Part | None] = field(default_factory=list)
+    """What each backward pass adds to the gradient; None where it cannot be told."""
 
 
 class Passes:
@@ -101,6 +106,7 @@ class Passes:
             for path, module in self._modal.items():
                 if path.startswith(prefix):
                     self._training[path] = module.training
+            self.seen.forward += 1
             self.seen.inputs += [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.requires_grad]
 
     def _leave(self, root: nn.Module, args: Any, output: Any) -> None:
@@ -129,10 +135,12 @@ class Passes:
         losses = [root for root in roots if isinstance(root, Tensor)]
         self._settle()
         if self.seen.backward and all(item.parameter.grad is None for item in self._gradients.sample):
-            self.seen = Seen(inputs=self.seen.inputs)  # its gradients were cleared: it was for something else
+            # its gradients were cleared: it was for something else
+            self.seen = Seen(inputs=self.seen.inputs, forward=self.seen.forward)
         self.seen.backward += 1
         if grad_tensors is not None or len(losses) < len(roots) or any(loss.numel() != 1 for loss in losses):
             self.seen.unknown_loss = True
+            self.seen.parts.append(None)
         else:
             self._take_loss(losses)
         self._take_modes()
@@ -142,12 +150,15 @@ class Passes:
             self.seen.strays = stray_leaves(losses, known)
             self._strays = bool(self.seen.strays)
         self.seen.inputs.clear()
+        self.seen.forward = 0
 
     def _take_loss(self, losses: list[Tensor]) -> None:
         seen = self.seen
+        plain = len(losses) == seen.forward == 1 and not seen.inputs
         for loss in losses:
-            part = self._scaling.unscaled_loss(loss).reshape(())
-            seen.loss = part.clone() if seen.loss is None else seen.loss + part.to(seen.loss.device)
+            value = self._scaling.unscaled_loss(loss).reshape(())
+            seen.loss = value.clone() if seen.loss is None else seen.loss + value.to(seen.loss.device)
+        seen.parts.append(part_of(losses[0], value) if plain else None)
         self._scaling.differentiated()
 
     def _take_modes(self) -> None:

@@ -32,6 +32,7 @@ LOOPS: dict[str, Callable[[], Loop]] = {
     "fp16 with a scaler": lambda: Loop(dtype=FP16, scaler=scaler()),
     "overflows": lambda: Loop(dtype=FP16, scaler=scaler(2.0**30)),
     "accumulation": lambda: Loop(accumulate=4),
+    "accumulation with a scaler": lambda: Loop(dtype=FP16, scaler=scaler(), accumulate=2),
     "clipping": lambda: Loop(scaler=scaler(), clip=0.5),
     "fused and scaled": lambda: fused(),
     "sgd": lambda: sgd(),

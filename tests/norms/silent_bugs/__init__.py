@@ -19,6 +19,9 @@ the bug acts: 0 is at once, and for what is known before training, before the fi
     gradients_of_the_wrong_object_cleared       zero-grad                   2
     cleared_between_backward_and_step           missing-grad                1
     clipped_before_unscaling                    grad-scale                  0
+    accumulated_without_dividing                grad-scale                  0
+    divided_by_the_loop_and_by_the_library      grad-scale                  0
+    weighted_by_labels_and_divided_as_well      grad-scale                  0
     batch_that_is_not_normalised                spike                       0
     settings_of_two_other_optimizers            update-ratio               14
     deep_perceptron_of_sigmoids                 vanishing-gradient        199

@@ -78,6 +78,66 @@ def clipped_before_unscaling(watch: Watch, fixed: bool) -> None:
         scaler.update()
 
 
+PARTS = 4
+
+
+@bug("grad-scale", within=0, acts_at=1)
+def accumulated_without_dividing(watch: Watch, fixed: bool) -> None:
+    """Four means are added up: the gradient is that of the sum of them. The last batch has a part that is smaller."""
+    data, _ = digits()
+    model = perceptron()
+    optimizer = SGD(model.parameters(), lr=0.02)
+    watch.attach(model, [optimizer])
+    for x, y in batches(watch, loader(data), 2):
+        optimizer.zero_grad()
+        for images, labels in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True):
+            loss = F.cross_entropy(model(images), labels)
+            if fixed:
+                loss = loss / PARTS
+            loss.backward()
+        optimizer.step()
+
+
+@bug("grad-scale", within=0, acts_at=1)
+def divided_by_the_loop_and_by_the_library(watch: Watch, fixed: bool) -> None:
+    """The library's backward divides by the number of parts, which the loop has done already."""
+    data, _ = digits()
+    model = perceptron()
+    optimizer = Adam(model.parameters())
+    scaler = torch.amp.GradScaler("cpu")
+    watch.attach(model, [optimizer], scaler=scaler)
+
+    def backward(loss: Tensor) -> None:
+        scaler.scale(loss / PARTS).backward()
+
+    for x, y in batches(watch, loader(data), 2):
+        for images, labels in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = F.cross_entropy(model(images).float(), labels)
+            backward(loss if fixed else loss / PARTS)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+
+@bug("grad-scale", within=0, acts_at=1)
+def weighted_by_labels_and_divided_as_well(watch: Watch, fixed: bool) -> None:
+    """Images without a label are ignored, so parts count by their labels; the old division was left in."""
+    data, _ = digits()
+    model = perceptron()
+    optimizer = SGD(model.parameters(), lr=0.05)
+    watch.attach(model, [optimizer])
+    for x, y in batches(watch, loader(data), 2):
+        y = torch.where(torch.rand(len(y)) < 0.5, y, -100)
+        labelled = (y != -100).sum()
+        optimizer.zero_grad()
+        for images, labels in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True):
+            loss = F.cross_entropy(model(images), labels, ignore_index=-100)
+            loss = loss * (labels != -100).sum() / labelled
+            (loss if fixed else loss / PARTS).backward()
+        optimizer.step()
+
+
 CORRUPT = 100
 
 
