@@ -95,12 +95,15 @@ class Attached:
         self._watch.preflight(self._preflight)
 
     def _preflight(self) -> Preflight:
-        """Return what is known of the objects before the first update, and of the seeds."""
-        seeds = self._watch.seeds
-        generators = None if seeds is None else seeds.generators()
-        done = self._watch.steps_done
-        facts = self.probe.preflight()
-        return replace(facts, epoch=self._watch.epoch_of(done), generators=generators, seed=self._watch.config.seed)
+        """Return what is known of the objects before the first update, and of the seeds.
+
+        The seed on record counts only where it is the one that the generators were given.
+        """
+        watch = self._watch
+        generators = None if watch.seeds is None else watch.seeds.generators()
+        seed = watch.config.seed if torch.initial_seed() == watch.config.seed else None
+        epoch = watch.epoch_of(watch.steps_done)
+        return replace(self.probe.preflight(), epoch=epoch, generators=generators, seed=seed)
 
     def remove(self) -> None:
         """Let go: neither the probe nor an action that reached beyond the objects leaves anything in torch."""
