@@ -1,7 +1,8 @@
 # make run    a real training run, live in the cockpit (headless without a terminal)
 # make test   everything that CI checks
 # make bench  the table of figures, each beside a peer or a limit
-.PHONY: run test check bench clean
+# make judged docs/judged.md: every planted violation, and clean runs, as the norms judge them (about 200 runs)
+.PHONY: run test check bench judged clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -37,6 +38,9 @@ test: check
 
 bench: .venv/.nora-bench
 	$(BIN)/python tests/bench/run.py
+
+judged: .venv/.nora-run
+	$(BIN)/python -m docs.judged
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

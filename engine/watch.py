@@ -163,12 +163,15 @@ class Watch(Recorder):
             return []
         path = self.paths.artifacts / f"evidence-{violation.id}.png"
         path.parent.mkdir(mode=PRIVATE_DIR, exist_ok=True)
+        started = time.monotonic()
         try:
             painter(violation, path)
         except Exception as error:  # a picture is a help, never a reason to lose the run
             self.log("warning", f"the evidence of {violation.id} could not be drawn: {error}", source="norms")
             return []
         self.artifact(path, "evidence")
+        if self._torch is not None:
+            self._torch.pass_over(time.monotonic() - started)
         return [str(path.relative_to(self.paths.root))]
 
     def attach(
@@ -307,7 +310,10 @@ class Watch(Recorder):
         self.steps_done = step
         if self._torch is not None and (back := self._torch.stepped(step)) is not None:
             self.go_back(*back)
-        self._steering.hear(step)
+        if (
+            not self.rehearsing and self._jump is None
+        ):  # what is done in a rehearsal is undone: requests wait for its end
+            self._steering.hear(step)
         self._settle()
         if not self.rehearsing:
             self._advance(step, epoch, samples)

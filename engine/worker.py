@@ -96,7 +96,7 @@ def _train(workload: Workload, config: AnyConfig, watch: Watch) -> dict[str, Any
             write_result(watch, config, summary)
             return summary
         except Restart as again:
-            config = _changed(config, again.changes)
+            config = watch.config = _changed(config, again.changes)
         finally:
             watch.detach()
 

@@ -1,8 +1,8 @@
 """What watching costs: a training step of the ViT with the torch probe under it, beside the same step without.
 
 Both are taken in turns, block by block, in one process with a worker's environment, on the same model and batch: dim
-192, depth 6, patch 4, batch 128, in bf16 where the processor computes in it. Reading signals is the probe's part; what judging them costs,
-tests/norms/bench_norms.py measures.
+192, depth 6, patch 4, batch 128, in bf16 where the processor computes in it. Reading signals is the probe's part; what
+judging them costs, tests/norms/bench_norms.py measures. Where other work shares the machine, trust the CPU time.
 
     python tests/bench/bench_watch.py [--quick]
 """

@@ -1,6 +1,7 @@
 """``make bench``: print every figure beside its peer or limit, as a Markdown table.
 
-``python tests/bench/run.py [--quick] [NAME…]`` runs only the named parts (sessions, cli, cockpit, vit, watch, catboost).
+``python tests/bench/run.py [--quick] [NAME…]`` runs only the named parts (sessions, cli, cockpit, vit, watch,
+catboost).
 """
 
 import argparse
@@ -12,7 +13,7 @@ from table import markdown
 
 from engine.environment import hardware
 
-PARTS = ("sessions", "cli", "cockpit", "vit", "watch", "catboost")
+PARTS = ("sessions", "cli", "cockpit", "vit", "watch", "loop", "catboost")
 
 
 def main() -> None:

@@ -155,6 +155,8 @@ ACCURATE = (
     "workload=vit",
     "train.epochs=10",
     "model.depth=2",
+    "model.dim=64",
+    "runtime.threads=1",
     "augment.crop=0",
     "seed=3",
     "norms.deadline_seconds=60",
@@ -178,11 +180,11 @@ def actions(state: SessionState) -> list[Action]:
 
 @pytest.fixture(scope="module")
 def clean_accuracy(tmp_path_factory: pytest.TempPathFactory) -> float:
-    state = ended(start(tmp_path_factory.mktemp("clean"), *ACCURATE)).state
-    assert state.status == "completed"
-    accuracy = state.summary["test"]["accuracy"]
+    summary = trained(tmp_path_factory.mktemp("clean"), *ACCURATE).summary
+    assert summary is not None
+    accuracy = float(summary["test"]["accuracy"])
     assert accuracy > 0.9
-    return float(accuracy)
+    return accuracy
 
 
 def assert_as_good(state: SessionState, clean_accuracy: float) -> None:

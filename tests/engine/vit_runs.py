@@ -29,15 +29,18 @@ STEPS = 20
 
 
 class AskingWatch(Watch):
-    """Makes requests, as another process would, when an update is done: those of a step, the first time."""
+    """Makes requests, as another process would, when an update is done: those of a step, the first time.
+
+    Those of step 0 come as soon as anything is done, which is in the rehearsal.
+    """
 
     def __init__(self, paths: SessionPaths, log: EventLog, config: AnyConfig) -> None:
         super().__init__(paths, log, config)
         self.asked: dict[int, Sequence[AnyRequest]] = {}
 
     def step(self, step: int, epoch: float | None = None, samples: int = 0) -> None:
-        if not self.rehearsing:
-            for request in self.asked.pop(step, ()):
+        for due in (0,) if self.rehearsing else (0, step):
+            for request in self.asked.pop(due, ()):
                 ask(self.paths, request)
         super().step(step, epoch, samples)
 
