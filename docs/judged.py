@@ -178,15 +178,18 @@ def summary(judged: Sequence[Judged]) -> list[str]:
 
 
 CLEAN_HEAD = """\
-| run | mode | regime | seed | test accuracy % | violations (any severity) | what was done | exit |
-|---|---|---|---:|---:|---|---|---:|"""
+| run | mode | regime | seed | test accuracy % | norms judged | violations (any severity) | what was done | exit |
+|---|---|---|---:|---:|---:|---|---|---:|"""
 
 
 def clean_row(case: Case, state: SessionState) -> str:
     found = "; ".join(f"{each.norm} ({each.severity}) at step {each.step}" for each in state.violations) or "none"
     tested = accuracy(state)
     shown = "–" if tested is None else f"{100 * tested:.2f}"
-    cells = (case.what, case.mode, case.regime, case.seed, shown, found, actions(state) or "nothing", state.exit_code)
+    verdict = state.verdict
+    norms = len(verdict.kept) + len(verdict.broken) + len(verdict.overridden) if verdict else 0
+    run = (case.what, case.mode, case.regime, case.seed)
+    cells = (*run, shown, norms, found, actions(state) or "nothing", state.exit_code)
     return f"| {' | '.join(map(str, cells))} |"
 
 

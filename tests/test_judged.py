@@ -45,7 +45,9 @@ def outcome(state: str, number: int = 1) -> events.Outcome:
 def ended(folder: Path, happened: Sequence[AnyEvent] = (), accuracy: float | None = 0.9) -> SessionState:
     """Return a run of 4 epochs of 10 steps in which this happened, read from its folder."""
     scores = {} if accuracy is None else {"test": {"accuracy": accuracy}}
-    finished = events.RunFinished(status="completed", reason="all steps done", exit_code=0, summary=scores)
+    finished = events.RunFinished(
+        status="completed", reason="all steps done", exit_code=0, summary=scores, verdict=events.Verdict(kept=["spike"])
+    )
     first = made.started(folder.name, total_steps=40, total_epochs=4)
     return read_session(
         made.write(folder, [(float(at), each) for at, each in enumerate([first, *happened, finished])])
@@ -141,7 +143,7 @@ def test_the_page_counts_clean_runs_with_a_violation_above_info(tmp_path: Path) 
     text = page(ends, [environment(dirty=True)], "make judged")
     assert "With a violation above info: **1 of 3** (30 are asked for); of the 1 further clean runs" in text
     assert "twins of runs above: 1." in text
-    assert "| 42 | 90.00 | spike (minor) at step 3 | nothing | 0 |" in text
+    assert "| 42 | 90.00 | 1 | spike (minor) at step 3 | nothing | 0 |" in text
     assert "| vit model.dropout=0.1 | norm_aware | balanced | 42 |" in text
     assert "the same in every mode and regime: yes" in text
     assert "from 4 runs (commit 0123456 with changes not committed), on Test CPU, 2 cores, torch 2.15.0" in text
