@@ -75,6 +75,7 @@ class Attached:
         self._model = model
         self._forced: dict[str, list[nn.Module]] = {"train": [], "eval": []}
         self._saved: list[checkpoints.Saved] = []
+        self._undo_evaluation: Callable[[], None] = lambda: None
         self._tried = False
         self._rehearsal: Rehearsal | None = None
         self._replayed: Rehearsal | None = None
@@ -142,17 +143,25 @@ class Attached:
         self.probe.clock_shift(seconds)
 
     def evaluated(self, split: str, evaluate: Callable[[], Evaluated]) -> tuple[Evaluated, dict[str, Any]]:
-        """Return what an evaluation found, and what its forward passes showed; buffers are as they were before it."""
+        """Return what an evaluation found, and what its forward passes showed."""
         for module in self._forced["eval"]:
             module.train(False)
+        generators = checkpoints.rng_state()
         with self.probe.evaluation(split) as seen:
             found = evaluate()
         for module in self._forced["train"]:
             module.train()
-        facts = seen.facts()
-        if facts.get("buffers_changed"):
+
+        def undo() -> None:
             seen.restore_buffers()
-        return found, facts
+            checkpoints.restore_rng(generators)
+
+        self._undo_evaluation = undo
+        return found, seen.facts()
+
+    def undo_evaluation(self) -> None:
+        """Put back what the last evaluation changed, buffers and random generators, before it is made again."""
+        self._undo_evaluation()
 
     def _set_mode(self, params: Json) -> Effect:
         """Put modules into a mode now, and from now on whenever an evaluation begins (eval) or is over (train)."""

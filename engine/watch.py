@@ -357,6 +357,8 @@ class Watch(Recorder):
         """
         found = self._evaluate(split, step, epoch, evaluate)
         while again := self._decisions.settle_evaluation():
+            if self._torch is not None:
+                self._torch.undo_evaluation()
             before, found = found, self._evaluate(split, step, epoch, evaluate)
             self._decisions.evaluated(again, _brief(before, split), _brief(found, split))
         self.metrics(split, step, found.scores, epoch=epoch)

@@ -80,9 +80,9 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def evidence_of(key: str, names: Sequence[str]) -> Json:
-    """Return names as evidence: the first of them, and how many there are."""
-    return {key: list(names[:SHOWN_NAMES]), "count": len(names)}
+def evidence_of(key: str, names: Sequence[str], most: int | None = SHOWN_NAMES) -> Json:
+    """Return names as evidence, the first of them or, where a remedy needs them, all; and how many there are."""
+    return {key: list(names[:most]), "count": len(names)}
 
 
 def number(value: float) -> str:

@@ -17,7 +17,7 @@ def optimizer_coverage(signal: Preflight, limits: Limits, windows: Windows) -> A
     return Finding(
         value=float(count),
         message=f"{what}: {listed(signal.uncovered)}",
-        evidence=evidence_of("parameters", signal.uncovered),
+        evidence=evidence_of("parameters", signal.uncovered, most=None),
     )
 
 
@@ -37,7 +37,7 @@ def no_update(signal: Update, limits: Limits, windows: Windows) -> Answer:
             f"{counted(len(stuck), 'parameter')} did not change in {counted(steps, 'update')} despite a gradient: "
             f"{listed([*stuck])} ({first}: lr {number(worst.lr)}, largest gradient {number(worst.grad_max)})"
         ),
-        evidence=evidence_of("parameters", [*stuck])
+        evidence=evidence_of("parameters", [*stuck], most=None)
         | {"steps": steps, "lr": worst.lr, "grad_max": worst.grad_max, "weight_max": worst.weight_max},
     )
 
@@ -115,7 +115,7 @@ def train_mode(signal: Step, limits: Limits, windows: Windows) -> Answer:
     return Finding(
         value=float(steps),
         message=f"{counted(steps, 'training step')} with {root} left in evaluation mode: {listed(modules)}",
-        evidence=evidence_of("modules", modules) | {"steps": steps, "whole_model": signal.root_in_eval},
+        evidence=evidence_of("modules", modules, most=None) | {"steps": steps, "whole_model": signal.root_in_eval},
     )
 
 
