@@ -111,6 +111,13 @@ def test_a_remedy_that_undoes_the_defect_ends_in_the_state_of_a_clean_run(
     assert run.metrics("train") == clean.metrics("train")
 
 
+def test_an_evaluation_that_is_made_again_leaves_no_trace_of_the_first(tmp_path: Path) -> None:
+    run = trained(tmp_path / "planted", "violation=eval_mode_bug", "approve=auto")
+    twin = trained(tmp_path / "twin", "model.dropout=0.1")
+    assert same(run.state, twin.state)
+    assert run.metrics("val") == twin.metrics("val")
+
+
 @pytest.mark.parametrize(
     ("violation", "mode"),
     [(name, mode) for name in PLANTED for mode in ("pipeline", "agentic") if (name, mode) != ("amp_nan", "agentic")],
